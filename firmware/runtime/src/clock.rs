@@ -1,0 +1,175 @@
+//! GetTime and SetTime on the CMOS clock (UEFI 2.11 §8.3, MC146818 data sheet).
+//!
+//! Promises a time that was whole at some moment of the call, and never to wait
+//! for more than a few milliseconds. Refuses with `DEVICE_ERROR` when the clock
+//! does not settle or holds no date, with `UNSUPPORTED` when there is none.
+//!
+//! The clock has no registers for time zone and daylight saving. What SetTime
+//! said about them is kept in memory; until then GetTime reports
+//! `EFI_UNSPECIFIED_TIMEZONE`.
+
+use crate::ports;
+use crate::state::{self, Zone};
+use ovmf_lite_services::clock::{self, Registers};
+use ovmf_lite_services::resident::Clock;
+use uefi_raw::table::runtime::TimeCapabilities;
+use uefi_raw::time::Time;
+use uefi_raw::{Boolean, Status};
+
+const INDEX: u16 = 0x70;
+const DATA: u16 = 0x71;
+/// The bit of the index port that is no index but masks NMIs; it is the
+/// operating system's.
+const NMI_MASK: u8 = 0x80;
+
+const SECOND: u8 = 0x00;
+const MINUTE: u8 = 0x02;
+const HOUR: u8 = 0x04;
+const DAY: u8 = 0x07;
+const MONTH: u8 = 0x08;
+const YEAR: u8 = 0x09;
+const REGISTER_A: u8 = 0x0a;
+const REGISTER_B: u8 = 0x0b;
+const CENTURY: u8 = 0x32;
+
+/// Register A: the time registers are about to change.
+const UPDATE_IN_PROGRESS: u8 = 0x80;
+/// Register B: the clock stands still while it is set.
+const SET: u8 = 0x80;
+
+/// An update takes 2.2 ms; a port read takes a machine at least 0.2 µs, and in a
+/// virtual machine mostly ten times that.
+const UPDATE_POLLS: u32 = 20_000;
+/// Two readings differ only when a second has passed between them.
+const READINGS: u32 = 4;
+
+/// 50 parts per million, in units of 1e-6 of them: a usual quartz.
+const ACCURACY: u32 = 50_000_000;
+
+/// GetTime (§8.3.1).
+pub unsafe extern "efiapi" fn get_time(
+    time: *mut Time,
+    capabilities: *mut TimeCapabilities,
+) -> Status {
+    if state::machine().clock != Clock::CMOS {
+        return Status::UNSUPPORTED;
+    }
+    if time.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    let now = match now() {
+        Ok(now) => now,
+        Err(status) => return status,
+    };
+    // SAFETY: not NULL, so room for a time.
+    unsafe { time.write_unaligned(now) };
+    if !capabilities.is_null() {
+        let found = TimeCapabilities {
+            resolution: 1,
+            accuracy: ACCURACY,
+            sets_to_zero: Boolean::FALSE,
+        };
+        // SAFETY: not NULL, so room for capabilities.
+        unsafe { capabilities.write_unaligned(found) };
+    }
+    Status::SUCCESS
+}
+
+/// SetTime (§8.3.2).
+pub unsafe extern "efiapi" fn set_time(time: *const Time) -> Status {
+    if state::machine().clock != Clock::CMOS {
+        return Status::UNSUPPORTED;
+    }
+    if time.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    // SAFETY: not NULL, so the caller's time.
+    let time = unsafe { time.read_unaligned() };
+    set(&time).err().unwrap_or(Status::SUCCESS)
+}
+
+fn now() -> Result<Time, Status> {
+    let state = state::lock()?;
+    let registers = settled_registers().ok_or(Status::DEVICE_ERROR)?;
+    let time = clock::decode(&registers, get(REGISTER_B)).map_err(|_| Status::DEVICE_ERROR)?;
+    Ok(match state.zone {
+        Some(Zone {
+            time_zone,
+            daylight,
+        }) => Time {
+            time_zone,
+            daylight,
+            ..time
+        },
+        None => time,
+    })
+}
+
+fn set(time: &Time) -> Result<(), Status> {
+    let mut state = state::lock()?;
+    let mode = get(REGISTER_B) & !SET;
+    let registers = clock::encode(time, mode).map_err(|_| Status::INVALID_PARAMETER)?;
+    put(REGISTER_B, mode | SET);
+    set_registers(&registers);
+    put(REGISTER_B, mode);
+    state.zone = Some(Zone::from(time));
+    Ok(())
+}
+
+/// The registers, once two readings agree: an interrupt may have delayed one
+/// reading into the next update.
+fn settled_registers() -> Option<Registers> {
+    (0..READINGS).find_map(|_| {
+        wait_for_update()?;
+        let first = registers();
+        wait_for_update()?;
+        (first == registers()).then_some(first)
+    })
+}
+
+fn wait_for_update() -> Option<()> {
+    (0..UPDATE_POLLS)
+        .find(|_| get(REGISTER_A) & UPDATE_IN_PROGRESS == 0)
+        .map(|_| ())
+}
+
+fn registers() -> Registers {
+    Registers {
+        second: get(SECOND),
+        minute: get(MINUTE),
+        hour: get(HOUR),
+        day: get(DAY),
+        month: get(MONTH),
+        year: get(YEAR),
+        century: get(CENTURY),
+    }
+}
+
+fn set_registers(registers: &Registers) {
+    put(SECOND, registers.second);
+    put(MINUTE, registers.minute);
+    put(HOUR, registers.hour);
+    put(DAY, registers.day);
+    put(MONTH, registers.month);
+    put(YEAR, registers.year);
+    put(CENTURY, registers.century);
+}
+
+fn get(register: u8) -> u8 {
+    select(register);
+    // SAFETY: the firmware said that this is the clock.
+    unsafe { ports::read(DATA) }
+}
+
+fn put(register: u8, value: u8) {
+    select(register);
+    // SAFETY: the firmware said that this is the clock.
+    unsafe { ports::write(DATA, value) };
+}
+
+fn select(register: u8) {
+    // SAFETY: the firmware said that this is the clock.
+    let nmi = unsafe { ports::read(INDEX) } & NMI_MASK;
+    // SAFETY: the firmware said that this is the clock.
+    unsafe { ports::write(INDEX, register | nmi) };
+}

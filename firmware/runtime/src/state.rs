@@ -1,0 +1,128 @@
+//! What the image remembers between calls.
+//!
+//! Promises that no call waits for another: [`lock`] fails instead. An
+//! operating system may call from a panic or NMI handler while the interrupted
+//! code holds the lock, and would hang for ever.
+
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
+use ovmf_lite_services::resident::{Clock, Handoff, Reset};
+use ovmf_lite_services::variables::{Phase, Variables};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+use uefi_raw::Status;
+use uefi_raw::time::{Daylight, Time};
+
+/// Bytes of variable storage. Linux refuses to write a variable that leaves
+/// less than 5 KiB free (`EFI_MIN_RESERVE`); `db` and `dbx` take some 20 KiB.
+pub const STORAGE: usize = 64 * 1024;
+
+/// What services change, one at a time.
+pub struct State {
+    /// All variables.
+    pub variables: Variables<STORAGE>,
+    /// What SetTime said and the clock has no registers for.
+    pub zone: Option<Zone>,
+}
+
+/// The part of a time that says how it relates to UTC.
+#[derive(Clone, Copy)]
+pub struct Zone {
+    /// `EFI_TIME.TimeZone`.
+    pub time_zone: i16,
+    /// `EFI_TIME.Daylight`.
+    pub daylight: Daylight,
+}
+
+impl From<&Time> for Zone {
+    fn from(time: &Time) -> Self {
+        Self {
+            time_zone: time.time_zone,
+            daylight: time.daylight,
+        }
+    }
+}
+
+/// What the firmware told about the machine.
+#[derive(Clone, Copy)]
+pub struct Machine {
+    /// Where GetTime finds its clock.
+    pub clock: Clock,
+    /// How ResetSystem does it.
+    pub reset: Reset,
+    /// Size of this image in memory, in bytes.
+    pub image_size: u64,
+}
+
+/// A value that is written at boot and by SetVirtualAddressMap only.
+///
+/// All bytes are zero at first, so that it takes no room in the image file.
+#[repr(transparent)]
+pub struct Resident<T>(UnsafeCell<MaybeUninit<T>>);
+
+// SAFETY: both writers run alone. The firmware enters the image on one processor
+// before it shows anybody a table, and the caller of SetVirtualAddressMap
+// guarantees that no other runtime service is active (UEFI 2.11 §8.1).
+unsafe impl<T> Sync for Resident<T> {}
+
+impl<T> Resident<T> {
+    /// All bytes zero.
+    pub const fn zeroed() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::zeroed()))
+    }
+
+    /// Where it lies, in the mapping this code runs in.
+    pub const fn get(&self) -> *mut T {
+        self.0.get().cast()
+    }
+}
+
+static STATE: SpinMutex<State> = SpinMutex::new(State {
+    variables: Variables::new(),
+    zone: None,
+});
+static MACHINE: Resident<Machine> = Resident::zeroed();
+static AT_RUNTIME: AtomicBool = AtomicBool::new(false);
+
+/// Remembers what the firmware told.
+pub fn init(handoff: &Handoff) {
+    let Handoff {
+        clock,
+        reset,
+        image_size,
+        ..
+    } = *handoff;
+    // SAFETY: only the entry point calls this, before any table is public.
+    unsafe {
+        MACHINE.get().write(Machine {
+            clock,
+            reset,
+            image_size,
+        })
+    };
+}
+
+/// What the firmware told.
+pub fn machine() -> Machine {
+    // SAFETY: written by the entry point, and never again.
+    unsafe { MACHINE.get().read() }
+}
+
+/// The state, if nobody else is using it.
+pub fn lock() -> Result<SpinMutexGuard<'static, State>, Status> {
+    STATE.try_lock().ok_or(Status::DEVICE_ERROR)
+}
+
+/// Whether ExitBootServices has succeeded.
+pub fn phase() -> Phase {
+    if AT_RUNTIME.load(Ordering::Relaxed) {
+        Phase::Runtime
+    } else {
+        Phase::Boot
+    }
+}
+
+/// The firmware says that ExitBootServices has succeeded.
+pub unsafe extern "efiapi" fn exit_boot_services() {
+    AT_RUNTIME.store(true, Ordering::Relaxed);
+}

@@ -1,0 +1,102 @@
+//! SetVirtualAddressMap (UEFI 2.11 §8.4.1).
+//!
+//! Promises to convert the pointers in the UEFI tables, or to change nothing.
+//! Of the map only the descriptor that contains this image matters: operating
+//! systems pass descriptors of memory that is not the firmware's, merged,
+//! retyped, or with addresses that make no sense, and none of them is judged.
+//!
+//! The new addresses are not used here: they may not be mapped yet.
+
+use crate::{state, tables};
+use core::mem::offset_of;
+use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
+use ovmf_lite_services::variables::Phase;
+use uefi_raw::Status;
+use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor};
+
+const PAGE: u64 = 4096;
+
+unsafe extern "C" {
+    /// The first byte of the image, wherever it is. The linker defines it.
+    static __ImageBase: u8;
+}
+
+/// Set by the call that succeeds; there is no second one.
+static DONE: AtomicBool = AtomicBool::new(false);
+
+/// From where to where the image moves, in the eyes of its callers.
+pub struct Move {
+    from: usize,
+    size: usize,
+    to: usize,
+}
+
+impl Move {
+    /// What `pointer` will be. One that does not point into the image is not
+    /// ours: somebody has hooked a service.
+    pub fn convert<T>(&self, pointer: *mut T) -> *mut T {
+        match pointer.addr().wrapping_sub(self.from) {
+            offset if offset < self.size => {
+                pointer.wrapping_byte_add(self.to.wrapping_sub(self.from))
+            }
+            _ => pointer,
+        }
+    }
+}
+
+/// SetVirtualAddressMap.
+pub unsafe extern "efiapi" fn set_virtual_address_map(
+    map_size: usize,
+    descriptor_size: usize,
+    descriptor_version: u32,
+    map: *const MemoryDescriptor,
+) -> Status {
+    if state::phase() == Phase::Boot || DONE.load(Ordering::Relaxed) {
+        return Status::UNSUPPORTED;
+    }
+    if descriptor_version != MemoryDescriptor::VERSION
+        || descriptor_size < size_of::<MemoryDescriptor>()
+        || !map_size.is_multiple_of(descriptor_size)
+        || isize::try_from(map_size).is_err()
+        || map.is_null()
+    {
+        return Status::INVALID_PARAMETER;
+    }
+    // SAFETY: the caller's map has that size.
+    let map = unsafe { slice::from_raw_parts(map.cast::<u8>(), map_size) };
+    let Some(to) = map.chunks_exact(descriptor_size).find_map(image_move) else {
+        return Status::NO_MAPPING;
+    };
+    DONE.store(true, Ordering::Relaxed);
+    tables::relocate(&to);
+    Status::SUCCESS
+}
+
+/// The move of this image that `descriptor` says, if it is about this image.
+fn image_move(descriptor: &[u8]) -> Option<Move> {
+    let from = (&raw const __ImageBase).addr();
+    let image = from as u64;
+    let size = state::machine().image_size;
+    let start = field(descriptor, offset_of!(MemoryDescriptor, phys_start))?;
+    let length = field(descriptor, offset_of!(MemoryDescriptor, page_count))?.checked_mul(PAGE)?;
+    let attributes = field(descriptor, offset_of!(MemoryDescriptor, att))?;
+    let runtime = attributes & MemoryAttribute::RUNTIME.bits() != 0;
+    let offset = image.checked_sub(start)?;
+    if !runtime || offset.checked_add(size)? > length {
+        return None;
+    }
+    let to = field(descriptor, offset_of!(MemoryDescriptor, virt_start))?.checked_add(offset)?;
+    Some(Move {
+        from,
+        size: usize::try_from(size).ok()?,
+        to: usize::try_from(to).ok()?,
+    })
+}
+
+fn field(descriptor: &[u8], offset: usize) -> Option<u64> {
+    descriptor
+        .get(offset..)?
+        .first_chunk()
+        .map(|bytes| u64::from_le_bytes(*bytes))
+}

@@ -1,0 +1,52 @@
+//! The firmware's own heap.
+//!
+//! It is part of the image's bss, not a range out of the memory map, because
+//! the memory map itself lives on it. Programs get their memory from the map
+//! and the pool, never from here; what their calls can make the firmware keep
+//! is bounded by the limits of each data structure.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ptr::{NonNull, null_mut};
+use linked_list_allocator::Heap;
+use spin::Mutex;
+
+/// Size of the heap in bytes.
+const SIZE: usize = 512 * 1024;
+
+#[repr(C, align(4096))]
+struct Arena(UnsafeCell<[u8; SIZE]>);
+
+// SAFETY: only the allocator, behind its lock, touches the arena.
+unsafe impl Sync for Arena {}
+
+static ARENA: Arena = Arena(UnsafeCell::new([0; SIZE]));
+
+struct Locked(Mutex<Heap>);
+
+#[global_allocator]
+static HEAP: Locked = Locked(Mutex::new(Heap::empty()));
+
+/// Gives the arena to the allocator.
+pub fn init() {
+    let mut heap = HEAP.0.lock();
+    // SAFETY: the arena is used by nothing else; called once, from `arch::init`.
+    unsafe { heap.init(ARENA.0.get().cast(), SIZE) };
+}
+
+// SAFETY: the heap hands out disjoint blocks that stay valid until freed.
+unsafe impl GlobalAlloc for Locked {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match self.0.lock().allocate_first_fit(layout) {
+            Ok(block) => block.as_ptr(),
+            Err(()) => null_mut(),
+        }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(pointer) {
+            // SAFETY: the caller's promise: allocated here with this layout.
+            unsafe { self.0.lock().deallocate(block, layout) };
+        }
+    }
+}

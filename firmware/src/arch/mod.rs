@@ -1,0 +1,32 @@
+//! The processor: exceptions, page tables, memory ownership, time, and the
+//! calls into images and out of them.
+
+pub mod exceptions;
+pub mod heap;
+pub mod image;
+pub mod paging;
+pub mod ram;
+pub mod time;
+
+use x86_64::instructions::{hlt, interrupts};
+
+/// Takes over the processor from the entry code.
+pub fn init() {
+    exceptions::init();
+    heap::init();
+}
+
+/// No interrupt from here on. The firmware never enables one; a program it
+/// started may have, and the kernel wants none (its stub sets no IDT before it
+/// jumps to the kernel).
+pub fn quiesce() {
+    interrupts::disable();
+}
+
+/// Stops this processor for good.
+pub fn stop() -> ! {
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}

@@ -1,0 +1,55 @@
+//! Waiting: the time stamp counter, measured once against the 8254's third
+//! counter, when a program first waits.
+
+use crate::ports::{read, write};
+use core::hint::spin_loop;
+use spin::Once;
+
+/// Frequency of the 8254 in Hz (Intel 8254 data sheet).
+const PIT_HZ: u64 = 1_193_182;
+const PIT_CHANNEL2: u16 = 0x42;
+const PIT_COMMAND: u16 = 0x43;
+/// System control port B: gate of counter 2 in bit 0, its output in bit 5.
+const PORT_B: u16 = 0x61;
+/// How long the measurement takes.
+const CALIBRATION_TICKS: u16 = 11_932; // 10 ms
+/// Polls after which a counter that does not move is given up.
+const MAX_POLLS: u32 = 50_000_000;
+/// Assumed when nothing can be measured: waits then take too long, never too
+/// short, on any processor up to this frequency.
+const FALLBACK_HZ: u64 = 5_000_000_000;
+
+static TSC_HZ: Once<u64> = Once::new();
+
+fn tsc() -> u64 {
+    // SAFETY: RDTSC is always available in 64-bit mode at privilege level 0.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Waits for at least this many microseconds.
+pub fn stall(microseconds: u64) {
+    let hz = *TSC_HZ.call_once(measure);
+    let ticks = u128::from(microseconds) * u128::from(hz) / 1_000_000;
+    let start = tsc();
+    while u128::from(tsc().wrapping_sub(start)) < ticks {
+        spin_loop();
+    }
+}
+
+/// Counts time stamps during one run of the 8254's counter 2 (mode 0: output
+/// rises at the end). Only done when a program first waits.
+fn measure() -> u64 {
+    let gate: u8 = read(PORT_B);
+    write(PORT_B, gate & !0x02 | 0x01); // speaker off, gate on
+    write(PIT_COMMAND, 0xb0u8); // counter 2, low then high byte, mode 0
+    write(PIT_CHANNEL2, CALIBRATION_TICKS as u8);
+    write(PIT_CHANNEL2, (CALIBRATION_TICKS >> 8) as u8);
+    let start = tsc();
+    let ended = (0..MAX_POLLS).any(|_| read::<u8>(PORT_B) & 0x20 != 0);
+    let elapsed = tsc().wrapping_sub(start);
+    write(PORT_B, gate);
+    if !ended {
+        return FALLBACK_HZ;
+    }
+    elapsed.saturating_mul(PIT_HZ) / u64::from(CALIBRATION_TICKS)
+}

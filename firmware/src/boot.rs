@@ -1,0 +1,177 @@
+//! From the platform to the running kernel, and the one line when that fails.
+
+use crate::arch::{self, image, ram, time};
+use crate::platform::fw_cfg::FwCfg;
+use crate::platform::tables::{self, Published};
+use crate::platform::{self, Platform};
+use crate::resident::{self, MEMORY_ATTRIBUTES_TABLE, Resident};
+use crate::{console, ports};
+use core::ffi::c_void;
+use core::fmt;
+use ovmf_lite_services::abi;
+use ovmf_lite_services::boot::{Boot, Initrd, Machine};
+use ovmf_lite_services::handles::HandleId;
+use ovmf_lite_services::images::LoadError;
+use ovmf_lite_services::memory::{self, MemoryMap, Placement};
+use ovmf_lite_services::resident::{Reset, RtPropertiesTable};
+use ovmf_lite_services::text;
+use uefi_raw::table::boot::MemoryType;
+use uefi_raw::{Guid, Status};
+
+/// `PVPANIC_PANICKED` (QEMU `docs/specs/pvpanic.rst`).
+const PVPANIC_PANICKED: u8 = 1;
+
+/// Why no kernel runs.
+#[derive(Debug)]
+pub enum Failure {
+    /// The machine cannot be used.
+    Platform(platform::Error),
+    /// Memory ran out, or the host's description of it is wrong.
+    Memory(memory::Error),
+    /// The host's tables are wrong.
+    Tables(tables::Error),
+    /// The runtime image cannot be placed.
+    Resident(resident::Error),
+    /// The host gave no kernel.
+    NoKernel,
+    /// The kernel is larger than any free piece of memory: its size in bytes.
+    KernelTooLarge(usize),
+    /// The kernel cannot be transferred.
+    Transfer,
+    /// A boot service that the firmware needs itself has failed.
+    Services(Status),
+    /// The kernel cannot be loaded.
+    Kernel(LoadError),
+    /// The kernel was not started.
+    Start(Status),
+    /// The kernel came back, by return or by Exit.
+    Returned(Status),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform(error) => error.fmt(f),
+            Self::Memory(error) => write!(f, "memory: {error}"),
+            Self::Tables(error) => error.fmt(f),
+            Self::Resident(error) => error.fmt(f),
+            Self::NoKernel => write!(
+                f,
+                "expected a kernel from the host, found none: give one with QEMU's -kernel"
+            ),
+            Self::KernelTooLarge(size) => write!(
+                f,
+                "kernel: {size} bytes do not fit into the guest's free memory: give the guest more"
+            ),
+            Self::Transfer => write!(f, "kernel: the host failed to transfer it"),
+            Self::Services(status) => write!(f, "boot services: {status}"),
+            Self::Kernel(error) => write!(f, "kernel: {error}"),
+            Self::Start(status) => write!(f, "kernel: cannot be started: {status}"),
+            Self::Returned(Status::SUCCESS) => {
+                write!(
+                    f,
+                    "kernel: it returned instead of starting an operating system"
+                )
+            }
+            Self::Returned(status) => write!(f, "kernel: its EFI stub gave up with {status}"),
+        }
+    }
+}
+
+/// `From` for each source of a [`Failure`].
+macro_rules! failure_from {
+    ($($source:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$source> for Failure {
+            fn from(error: $source) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+failure_from! {
+    platform::Error => Platform,
+    memory::Error => Memory,
+    tables::Error => Tables,
+    resident::Error => Resident,
+    Status => Services,
+}
+
+/// Brings the kernel's bytes into memory.
+pub fn fetch(platform: &Platform, memory: &mut MemoryMap) -> Result<Kernel, Failure> {
+    let payload = platform.kernel.as_ref().ok_or(Failure::NoKernel)?;
+    let size = payload.size();
+    let bytes = ram::allocate(memory, Placement::Any, MemoryType::BOOT_SERVICES_DATA, size)
+        .map_err(|_| Failure::KernelTooLarge(size))?;
+    let mut rest = &mut bytes[..size];
+    for part in &payload.0 {
+        let (target, behind) = rest.split_at_mut(part.size);
+        let read = platform.fw_cfg.read(*part, target);
+        read.map_err(|_| Failure::Transfer)?;
+        rest = behind;
+    }
+    Ok(Kernel { bytes, size })
+}
+
+/// A kernel file in memory, at the start of whole pages.
+pub struct Kernel {
+    bytes: &'static mut [u8],
+    size: usize,
+}
+
+/// Opens boot services and publishes everything the kernel may look for.
+pub fn open_services(
+    memory: MemoryMap,
+    initrd: Option<Initrd>,
+    resident: Resident,
+    acpi: Option<(Published, Reset)>,
+    smbios: Option<Published>,
+) -> Result<(), Failure> {
+    let rt_properties = resident.handoff.rt_properties;
+    image::open_services(Boot::new(memory, initrd), machine(), resident.handoff);
+    abi::console::publish()?;
+    abi::initrd::publish()?;
+    for table in [acpi.map(|(rsdp, _)| rsdp), smbios].into_iter().flatten() {
+        publish(
+            table.guid,
+            core::ptr::with_exposed_provenance_mut(table.address),
+        )?;
+    }
+    publish(RtPropertiesTable::GUID, rt_properties.cast_mut().cast())?;
+    let attributes = resident.attributes.as_ptr();
+    publish(MEMORY_ATTRIBUTES_TABLE, attributes.cast_mut().cast())
+}
+
+fn publish(guid: Guid, table: *mut c_void) -> Result<(), Failure> {
+    Ok(abi::install_configuration_table(guid, table)?)
+}
+
+fn machine() -> Machine {
+    Machine {
+        write_console: console::write_text,
+        read_console: console::read_byte,
+        stall: time::stall,
+        quiesce: arch::quiesce,
+        enter_image: image::enter,
+        leave_image: image::leave,
+    }
+}
+
+/// Loads the kernel as an image and gives its file's memory back.
+pub fn load(kernel: Kernel, command_line: &[u8]) -> Result<HandleId, Failure> {
+    let options = text::load_options(command_line);
+    let source = &kernel.bytes[..kernel.size];
+    let image = abi::images::load(source, core::ptr::null_mut(), options);
+    abi::give_back(kernel.bytes)?;
+    image.map_err(Failure::Kernel)
+}
+
+/// Writes to the pvpanic device, where the host has one: it then knows that
+/// this guest has failed, and may end it.
+pub fn report_panic() {
+    if let Ok(Some(fw_cfg)) = FwCfg::open()
+        && let Some(port) = fw_cfg.pvpanic_port()
+    {
+        ports::write(port, PVPANIC_PANICKED);
+    }
+}

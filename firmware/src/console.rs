@@ -1,0 +1,109 @@
+//! Where text goes: the first serial port and the host's debug console, each if
+//! it is there. Also the sink of the `log` crate.
+//!
+//! Never waits for ever: a device that does not take a byte in bounded time
+//! loses it.
+
+use crate::ports::{read, write};
+use core::fmt::{self, Write};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// COM1, a 16550 or better.
+const SERIAL: u16 = 0x3f8;
+const SERIAL_LCR: u16 = SERIAL + 3;
+const SERIAL_MCR: u16 = SERIAL + 4;
+const SERIAL_LSR: u16 = SERIAL + 5;
+const SERIAL_SCRATCH: u16 = SERIAL + 7;
+const LSR_DATA_READY: u8 = 1 << 0;
+const LSR_TRANSMIT_EMPTY: u8 = 1 << 5;
+/// How often the transmitter is asked before a byte is given up: far more than
+/// the time of one character at 115200 baud.
+const MAX_POLLS: u32 = 100_000;
+
+/// QEMU's debugcon at its two usual addresses; reads back its own number.
+const DEBUG_PORTS: [u16; 2] = [0x402, 0xe9];
+const DEBUG_PRESENT: u8 = 0xe9;
+
+/// Sets the serial port up and sends log lines to the consoles.
+pub fn init() {
+    if serial_present() {
+        write(SERIAL_LCR, 0x80u8); // divisor latch
+        write(SERIAL, 1u8); // 115200 baud
+        write(SERIAL + 1, 0u8);
+        write(SERIAL_LCR, 0x03u8); // 8n1, latch off
+        write(SERIAL + 1, 0u8); // no interrupts
+        write(SERIAL + 2, 0x07u8); // FIFOs on and empty
+        write(SERIAL_MCR, 0x03u8); // DTR, RTS
+    }
+    // Fails only when a logger is set already, and this is the only caller.
+    let _ = log::set_logger(&Console);
+    log::set_max_level(LevelFilter::Info);
+}
+
+fn serial_present() -> bool {
+    write(SERIAL_SCRATCH, 0x5au8);
+    read::<u8>(SERIAL_SCRATCH) == 0x5a
+}
+
+/// Writes text to all consoles as it is.
+pub fn write_text(text: &str) {
+    let serial = serial_present();
+    let debug = DEBUG_PORTS.map(|port| (port, read::<u8>(port) == DEBUG_PRESENT));
+    for byte in text.bytes() {
+        if serial {
+            write_serial(byte);
+        }
+        for (port, _) in debug.iter().filter(|(_, present)| *present) {
+            write(*port, byte);
+        }
+    }
+}
+
+fn write_serial(byte: u8) {
+    for _ in 0..MAX_POLLS {
+        if read::<u8>(SERIAL_LSR) & LSR_TRANSMIT_EMPTY != 0 {
+            return write(SERIAL, byte);
+        }
+    }
+}
+
+/// Takes one byte that came in on the serial port.
+pub fn read_byte() -> Option<u8> {
+    let ready = serial_present() && read::<u8>(SERIAL_LSR) & LSR_DATA_READY != 0;
+    ready.then(|| read(SERIAL))
+}
+
+/// The consoles as a formatter's target, with line ends as terminals want them.
+pub struct Console;
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for line in text.split_inclusive('\n') {
+            match line.strip_suffix('\n') {
+                Some(line) => {
+                    write_text(line);
+                    write_text("\r\n");
+                }
+                None => write_text(line),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Log for Console {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let kind = match record.level() {
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
+            _ => "",
+        };
+        let _ = writeln!(Console, "ovmf-lite: {kind}{}", record.args());
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,36 @@
+//! How the machine comes to us: from the reset vector, to one 64-bit entry.
+//!
+//! When `start64` calls [`crate::main`] we know that: the image runs at its
+//! link address, its bss is zero, the first 4 GiB are mapped one to one,
+//! interrupts are off, SSE works, and the stack below is ours alone.
+
+use core::arch::global_asm;
+
+/// Stack of the firmware and of the programs it starts, in bytes. UEFI 2.11
+/// §2.3.4 promises programs 128 KiB; the rest is for the services they call.
+const STACK_SIZE: usize = 160 * 1024;
+
+/// Page tables for the first 4 GiB: one PML4, one PDPT, four page directories.
+const PAGE_TABLE_PAGES: usize = 6;
+
+global_asm!(include_str!("reset.s"), options(att_syntax));
+global_asm!(
+    include_str!("start.s"),
+    stack_size = const STACK_SIZE,
+    page_table_bytes = const PAGE_TABLE_PAGES * 4096,
+    main = sym crate::main,
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static image_start: u8;
+    static firmware_end: u8;
+}
+
+/// The range of physical memory that the firmware itself occupies: its image,
+/// stack, heap and first page tables. Start and length in bytes.
+pub fn occupied() -> (u64, u64) {
+    let start = (&raw const image_start).addr();
+    let end = (&raw const firmware_end).addr();
+    (start as u64, (end - start) as u64)
+}

@@ -1,0 +1,58 @@
+// The reset vector and the way from 16-bit code in flash to the image in RAM.
+//
+// Entered at reset_vector in real mode, with CS:IP = F000:FFF0 and a CS base of
+//  - 0xFFFF0000 after a CPU reset (Intel SDM vol. 3 §10.1.4): QEMU, KVM;
+//  - 0xF0000 when hvmloader jumped to the copy of our last 64 KiB that it made
+//    below 1 MiB (xen tools/firmware/hvmloader/ovmf.c).
+// In both cases the flash image also ends at 4 GiB, so addresses counted back
+// from there are right, and 16-bit code only uses offsets from its CS.
+
+.section .reset, "aw"
+.balign 16
+.code16
+reset16:
+    cli
+    cld
+    lgdtl %cs:(reset_gdt_pointer - reset_end + 0x10000)
+    movl %cr0, %eax
+    orb $1, %al
+    movl %eax, %cr0
+    ljmpl $8, $(reset32 - reset_end)
+
+.code32
+reset32:
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+
+    // The image to where it is linked, and an empty bss behind it.
+    movl $flash_start, %esi
+    movl $image_start, %edi
+    movl $image_size, %ecx
+    shrl $2, %ecx
+    rep movsl
+    movl $bss_start, %edi
+    movl $bss_size, %ecx
+    shrl $2, %ecx
+    xorl %eax, %eax
+    rep stosl
+
+    movl $start32, %eax
+    jmp *%eax
+
+.balign 8
+reset_gdt:
+    .quad 0
+    .quad 0x00cf9b000000ffff // 0x08: 32-bit code, 4 GiB from 0
+    .quad 0x00cf93000000ffff // 0x10: data, 4 GiB from 0
+reset_gdt_pointer:
+    .word reset_gdt_pointer - reset_gdt - 1
+    .long reset_gdt - reset_end
+
+.balign 16
+.code16
+reset_vector:
+    jmp reset16
+.balign 16
+reset_end:

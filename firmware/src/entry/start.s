@@ -1,0 +1,78 @@
+// The common entry: 32-bit protected mode with flat segments, at the link
+// address, to 64-bit mode with the first 4 GiB mapped one to one.
+
+.section .text.start32, "ax"
+.code32
+.global start32
+start32:
+    cli
+    cld
+    lgdtl gdt_pointer
+    movl $stack_top, %esp
+
+    // PML4[0] -> PDPT, PDPT[0..4] -> page directories.
+    movl $page_tables + 0x1003, page_tables
+    movl $page_tables + 0x2003, %eax
+    movl $page_tables + 0x1000, %edi
+    movl $4, %ecx
+1:  movl %eax, (%edi)
+    addl $0x1000, %eax
+    addl $8, %edi
+    loop 1b
+
+    // 2048 pages of 2 MiB: present, writable, large.
+    movl $0x83, %eax
+    movl $page_tables + 0x2000, %edi
+    movl $2048, %ecx
+2:  movl %eax, (%edi)
+    addl $0x200000, %eax
+    addl $8, %edi
+    loop 2b
+
+    movl $page_tables, %eax
+    movl %eax, %cr3
+    movl $0x620, %eax           // PAE, OSFXSR, OSXMMEXCPT
+    movl %eax, %cr4
+    movl $0xc0000080, %ecx      // IA32_EFER.LME
+    rdmsr
+    btsl $8, %eax
+    wrmsr
+    movl $0x80010033, %eax      // PG, WP, NE, ET, MP, PE; caches on
+    movl %eax, %cr0
+    ljmpl $0x18, $start64
+
+.code64
+start64:
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %fs
+    movl %eax, %gs
+    movl %eax, %ss
+    movl $stack_top, %esp
+    fninit
+    pushq $0x1f80               // MXCSR: all exceptions masked
+    ldmxcsr (%rsp)
+    popq %rax
+    call {main}
+3:  hlt
+    jmp 3b
+
+.section .data.gdt, "aw"
+.balign 8
+gdt:
+    .quad 0
+    .quad 0x00cf9b000000ffff    // 0x08: 32-bit code
+    .quad 0x00cf93000000ffff    // 0x10: data
+    .quad 0x00af9b000000ffff    // 0x18: 64-bit code
+gdt_pointer:
+    .word gdt_pointer - gdt - 1
+    .quad gdt
+
+.section .bss.entry, "aw", @nobits
+.balign 4096
+page_tables:
+    .skip {page_table_bytes}
+stack:
+    .skip {stack_size}
+stack_top:

@@ -1,0 +1,37 @@
+//! I/O ports: the door through which the firmware talks to PC devices.
+//!
+//! The functions are safe to call: a port access cannot break memory safety,
+//! except by telling a device to write to memory. The one device told so is
+//! fw_cfg, whose transfers live behind [`fw_cfg`].
+
+pub mod fw_cfg;
+pub mod pci;
+
+use core::arch::asm;
+use x86_64::instructions::port::{Port, PortRead, PortWrite};
+
+/// Reads an I/O port.
+pub fn read<T: PortRead>(port: u16) -> T {
+    // SAFETY: see the head of this file.
+    unsafe { Port::new(port).read() }
+}
+
+/// Writes an I/O port.
+pub fn write<T: PortWrite>(port: u16, value: T) {
+    // SAFETY: see the head of this file; DMA is only started in `fw_cfg`.
+    unsafe { Port::new(port).write(value) }
+}
+
+/// Fills `buffer` with bytes read one after the other from one I/O port.
+pub fn read_string(port: u16, buffer: &mut [u8]) {
+    // SAFETY: writes exactly the buffer; see the head of this file.
+    unsafe {
+        asm!(
+            "rep insb",
+            in("dx") port,
+            inout("rdi") buffer.as_mut_ptr() => _,
+            inout("rcx") buffer.len() => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}

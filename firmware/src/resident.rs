@@ -1,0 +1,192 @@
+//! Placing the runtime image: the part of us that the kernel keeps.
+//!
+//! One region, one descriptor, type `EfiRuntimeServicesCode`: an OS may map two
+//! descriptors at different distances, and code that reaches its data relative
+//! to the instruction pointer would break. What inside it may be written and
+//! what may be executed the Memory Attributes Table says (UEFI 2.11 §4.6.4).
+
+use crate::arch::{image, ram};
+use alloc::vec::Vec;
+use core::fmt;
+use ovmf_lite_loader::pe;
+use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, Placement};
+use ovmf_lite_services::resident::{Clock, HANDOFF_VERSION, Handoff, Reset};
+use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
+use uefi_raw::{Guid, Status, guid};
+
+/// The runtime image, built before the firmware.
+static IMAGE: &[u8] = include_bytes!(env!("OVMF_LITE_RUNTIME_IMAGE"));
+
+/// `EFI_MEMORY_ATTRIBUTES_TABLE_GUID`.
+pub const MEMORY_ATTRIBUTES_TABLE: Guid = guid!("dcfa911d-26eb-469f-a220-38b7dc461220");
+/// Table version 1: without the flags of UEFI 2.10, of which none would be set,
+/// and which Linux before 6.5 refuses.
+const TABLE_VERSION: u32 = 1;
+/// Length of the table's header: version, entries, descriptor size, reserved.
+const TABLE_HEADER: usize = 16;
+
+/// The placed runtime image.
+pub struct Resident {
+    /// What its entry point told us.
+    pub handoff: Handoff,
+    /// The Memory Attributes Table.
+    pub attributes: &'static [u8],
+}
+
+/// Why the runtime image cannot be placed. The first two are bugs in the build.
+#[derive(Debug)]
+pub enum Error {
+    /// It is no PE image.
+    Format(pe::Error),
+    /// It does not fit where it was put.
+    Place(pe::PlaceError),
+    /// Its entry point refused.
+    Entry(Status),
+    /// No memory for it.
+    Memory(memory::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "runtime image: ")?;
+        match self {
+            Self::Format(error) => error.fmt(f),
+            Self::Place(error) => error.fmt(f),
+            Self::Entry(status) => write!(f, "its entry point returned {status}"),
+            Self::Memory(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<memory::Error> for Error {
+    fn from(error: memory::Error) -> Self {
+        Self::Memory(error)
+    }
+}
+
+/// Places the runtime image and lets it fill its tables.
+pub fn place(memory: &mut MemoryMap, reset: Option<Reset>) -> Result<Resident, Error> {
+    let image = pe::Image::parse(IMAGE).map_err(Error::Format)?;
+    let bytes = ram::allocate(
+        memory,
+        Placement::Any,
+        MemoryType::RUNTIME_SERVICES_CODE,
+        image.size(),
+    )?;
+    let base = bytes.as_ptr().addr() as u64;
+    image.place(bytes, base).map_err(Error::Place)?;
+    let mut handoff = handoff(image.size() as u64, reset.unwrap_or_default());
+    let status = image::enter_resident(bytes, image.entry(), &mut handoff);
+    if status != Status::SUCCESS {
+        return Err(Error::Entry(status));
+    }
+    Ok(Resident {
+        handoff,
+        attributes: attributes(memory, &image, base)?,
+    })
+}
+
+fn handoff(image_size: u64, reset: Reset) -> Handoff {
+    Handoff {
+        version: HANDOFF_VERSION,
+        clock: Clock::CMOS,
+        image_size,
+        reset,
+        system_table: core::ptr::null_mut(),
+        configuration_tables: core::ptr::null_mut(),
+        configuration_table_capacity: 0,
+        rt_properties: core::ptr::null(),
+        exit_boot_services: None,
+    }
+}
+
+/// Writes the Memory Attributes Table for the image at `base`.
+fn attributes(
+    memory: &mut MemoryMap,
+    image: &pe::Image<'_>,
+    base: u64,
+) -> Result<&'static [u8], Error> {
+    let ranges = ranges(image);
+    let size = size_of::<MemoryDescriptor>();
+    // Not BootServicesData: Linux, finding a reserved range in such a region,
+    // keeps all of the region for ever (arch/x86/platform/efi/quirks.c).
+    let table = ram::allocate(
+        memory,
+        Placement::Any,
+        MemoryType::ACPI_RECLAIM,
+        TABLE_HEADER + ranges.len() * size,
+    )?;
+    table.fill(0);
+    let header = [TABLE_VERSION, ranges.len() as u32, size as u32, 0];
+    for (target, value) in table.chunks_exact_mut(4).zip(header) {
+        target.copy_from_slice(&value.to_le_bytes());
+    }
+    for (target, range) in table[TABLE_HEADER..].chunks_exact_mut(size).zip(ranges) {
+        range.write(target, base);
+    }
+    Ok(table)
+}
+
+/// Pages of the image with equal attributes.
+struct Range {
+    start: u64,
+    end: u64,
+    attributes: MemoryAttribute,
+}
+
+impl Range {
+    /// Writes this range as an `EFI_MEMORY_DESCRIPTOR`.
+    fn write(&self, target: &mut [u8], base: u64) {
+        let fields = [
+            u64::from(MemoryType::RUNTIME_SERVICES_CODE.0),
+            base + self.start,
+            0,
+            (self.end - self.start) / PAGE_SIZE,
+            self.attributes.bits(),
+        ];
+        for (target, value) in target.chunks_exact_mut(8).zip(fields) {
+            target.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+}
+
+/// Divides the image into ranges of equal attributes, without a gap: headers
+/// are data, and so is whatever lies between sections.
+fn ranges(image: &pe::Image<'_>) -> Vec<Range> {
+    let data = MemoryAttribute::RUNTIME | MemoryAttribute::EXECUTE_PROTECT;
+    let mut ranges = Vec::from([Range {
+        start: 0,
+        end: PAGE_SIZE,
+        attributes: data | MemoryAttribute::READ_ONLY,
+    }]);
+    for section in image.sections() {
+        let mut attributes = MemoryAttribute::RUNTIME;
+        attributes.set(MemoryAttribute::EXECUTE_PROTECT, !section.executable());
+        attributes.set(MemoryAttribute::READ_ONLY, !section.writable());
+        let start = u64::from(section.rva);
+        let end = start + u64::from(section.virtual_size);
+        push(
+            &mut ranges,
+            start,
+            end.next_multiple_of(PAGE_SIZE),
+            attributes,
+        );
+    }
+    ranges
+}
+
+fn push(ranges: &mut Vec<Range>, start: u64, end: u64, attributes: MemoryAttribute) {
+    if let Some(last) = ranges.last_mut() {
+        // A gap belongs to what lies before it.
+        last.end = start;
+        if last.attributes == attributes {
+            last.end = end;
+            return;
+        }
+    }
+    ranges.push(Range {
+        start,
+        end,
+        attributes,
+    });
+}

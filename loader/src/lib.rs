@@ -1,0 +1,21 @@
+//! From bytes to bytes: PE/COFF images as the firmware places them.
+//!
+//! Promises: no hardware, no global state, no `unsafe`; bytes from outside end
+//! in a value or in an error that names the offending field, never in a panic.
+//! Refuses: everything an x86-64 UEFI firmware does not execute.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
+extern crate alloc;
+
+pub mod pe;
+
+// A `u32` from a header is used as an index, and `SizeOfImage` is rounded up.
+const _: () = assert!(usize::BITS >= 64, "offsets and sizes need a 64-bit usize");

@@ -1,0 +1,253 @@
+//! The headers of a PE file, from "MZ" to the section table.
+//!
+//! Promises: the headers are inside the file and inside the image, the entry
+//! point is inside the image, the alignment is a power of two.
+//! Refuses: anything but PE32+ for x86-64. Microsoft PE Format, "MS-DOS Stub"
+//! to "Optional Header Data Directories".
+
+use core::fmt;
+
+use goblin::error::Error as GoblinError;
+use goblin::pe::characteristic::IMAGE_FILE_RELOCS_STRIPPED;
+use goblin::pe::data_directories::DataDirectory;
+use goblin::pe::header::{
+    COFF_MACHINE_X86_64, CoffHeader, Header, PE_POINTER_OFFSET, SIZEOF_COFF_HEADER, SIZEOF_PE_MAGIC,
+};
+use goblin::pe::optional_header::{IMAGE_NT_OPTIONAL_HDR64_MAGIC, OptionalHeader};
+use goblin::pe::section_table::SIZEOF_SECTION_TABLE;
+
+use super::{Error, PAGE, Part, Subsystem};
+
+/// Where the optional header starts, from the PE signature on.
+const OPTIONAL_HEADER: usize = SIZEOF_PE_MAGIC + SIZEOF_COFF_HEADER;
+
+/// The loader of Windows stops here as well (Microsoft PE Format, "COFF File
+/// Header"); it bounds the memory a hostile file can make us use.
+const MAX_SECTIONS: u16 = 96;
+
+/// What the loader needs from the headers.
+#[derive(Clone)]
+pub(super) struct Headers<'a> {
+    /// The first `SizeOfHeaders` bytes of the file, which are placed as well.
+    pub bytes: &'a [u8],
+    pub section_table: &'a [[u8; SIZEOF_SECTION_TABLE]],
+    pub relocations: DataDirectory,
+    pub size_of_image: u32,
+    pub section_alignment: u32,
+    pub entry: u32,
+    pub image_base: u64,
+    pub subsystem: Subsystem,
+    pub relocations_stripped: bool,
+    pub imports: bool,
+}
+
+impl<'a> Headers<'a> {
+    pub fn parse(file: &'a [u8]) -> Result<Self, Error> {
+        let pe = pe_offset(file)?;
+        let coff = coff_header(file, pe)?;
+        let optional = optional_header(file, pe, &coff)?;
+        let section_table = pe
+            .saturating_add(OPTIONAL_HEADER)
+            .saturating_add(coff.size_of_optional_header.into());
+        let length = usize::from(coff.number_of_sections).saturating_mul(SIZEOF_SECTION_TABLE);
+        let sections = slice(file, Part::SectionTable, section_table, length)?;
+        let headers = Self::collect(file, sections, &coff, &optional)?;
+        headers.check(section_table.saturating_add(length))?;
+        Ok(headers)
+    }
+
+    fn collect(
+        file: &'a [u8],
+        section_table: &'a [u8],
+        coff: &CoffHeader,
+        optional: &OptionalHeader,
+    ) -> Result<Self, Error> {
+        let fields = &optional.windows_fields;
+        let directories = &optional.data_directories;
+        let relocations = directories.get_base_relocation_table();
+        let imports = directories.get_import_table();
+        Ok(Self {
+            bytes: slice(file, Part::Headers, 0, fields.size_of_headers as usize)?,
+            section_table: section_table.as_chunks().0,
+            relocations: relocations.copied().unwrap_or_default(),
+            size_of_image: fields.size_of_image,
+            section_alignment: fields.section_alignment,
+            entry: optional.standard_fields.address_of_entry_point,
+            image_base: fields.image_base,
+            subsystem: Subsystem(fields.subsystem),
+            relocations_stripped: coff.characteristics & IMAGE_FILE_RELOCS_STRIPPED != 0,
+            imports: imports.is_some_and(|directory| directory.size != 0),
+        })
+    }
+
+    /// At least a page, because pages are what memory is handed out in.
+    pub fn alignment(&self) -> u32 {
+        self.section_alignment.max(PAGE)
+    }
+
+    fn check(&self, section_table_end: usize) -> Result<(), HeaderError> {
+        let size_of_headers = self.bytes.len();
+        let size_of_image = self.size_of_image;
+        let alignment = self.alignment();
+        if size_of_headers < section_table_end || size_of_headers > size_of_image as usize {
+            return Err(HeaderError::SizeOfHeaders {
+                found: size_of_headers,
+                section_table_end,
+                size_of_image,
+            });
+        }
+        if !self.section_alignment.is_power_of_two() {
+            return Err(HeaderError::SectionAlignment(self.section_alignment));
+        }
+        if self.entry == 0 || self.entry >= size_of_image {
+            return Err(HeaderError::Entry {
+                found: self.entry,
+                size_of_image,
+            });
+        }
+        if self.relocations_stripped && !self.image_base.is_multiple_of(alignment.into()) {
+            return Err(HeaderError::ImageBase {
+                found: self.image_base,
+                alignment,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// `length` bytes of `file` from `offset` on, which are in `part`.
+pub(super) fn slice(file: &[u8], part: Part, offset: usize, length: usize) -> Result<&[u8], Error> {
+    let needs = offset..offset.saturating_add(length);
+    file.get(needs.clone()).ok_or(Error::Truncated {
+        part,
+        needs,
+        file: file.len(),
+    })
+}
+
+/// `N` bytes of `file` from `offset` on, which are in `part`.
+fn array<const N: usize>(file: &[u8], part: Part, offset: usize) -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(slice(file, part, offset, N)?);
+    Ok(bytes)
+}
+
+/// Where the PE signature is.
+fn pe_offset(file: &[u8]) -> Result<usize, Error> {
+    if file.is_empty() {
+        return Err(Error::Empty);
+    }
+    let found = array(file, Part::DosHeader, 0)?;
+    if found != *b"MZ" {
+        return Err(Error::NotPe(found));
+    }
+    let pointer = array(file, Part::DosHeader, PE_POINTER_OFFSET as usize)?;
+    let offset = u32::from_le_bytes(pointer) as usize;
+    let found = array(file, Part::PeHeader, offset)?;
+    if found != *b"PE\0\0" {
+        return Err(Error::PeSignature { offset, found });
+    }
+    Ok(offset)
+}
+
+fn coff_header(file: &[u8], pe: usize) -> Result<CoffHeader, Error> {
+    let bytes = slice(file, Part::PeHeader, pe, OPTIONAL_HEADER)?;
+    let coff =
+        CoffHeader::parse(bytes, &mut { SIZEOF_PE_MAGIC }).map_err(|_| HeaderError::CoffHeader)?;
+    if coff.machine != COFF_MACHINE_X86_64 {
+        return Err(Error::Machine(coff.machine));
+    }
+    if coff.number_of_sections > MAX_SECTIONS {
+        return Err(HeaderError::NumberOfSections(coff.number_of_sections).into());
+    }
+    Ok(coff)
+}
+
+/// goblin is shown no more than `SizeOfOptionalHeader` bytes, so that data
+/// directories cannot be read out of the section table.
+fn optional_header(file: &[u8], pe: usize, coff: &CoffHeader) -> Result<OptionalHeader, Error> {
+    let size = coff.size_of_optional_header;
+    let length = OPTIONAL_HEADER.saturating_add(size.into());
+    let bytes = slice(file, Part::PeHeader, pe, length)?;
+    match Header::parse_without_dos(bytes).map(|header| header.optional_header) {
+        Ok(Some(header)) if header.standard_fields.magic == IMAGE_NT_OPTIONAL_HDR64_MAGIC => {
+            Ok(header)
+        }
+        Ok(Some(header)) => Err(HeaderError::Magic(header.standard_fields.magic.into()).into()),
+        Err(GoblinError::BadMagic(magic)) => Err(HeaderError::Magic(magic).into()),
+        Ok(None) | Err(_) => Err(HeaderError::SizeOfOptionalHeader(size).into()),
+    }
+}
+
+/// Why the headers are refused, by the names of the Microsoft PE Format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the numbers of the message")]
+pub enum HeaderError {
+    /// The COFF header cannot be read.
+    CoffHeader,
+    /// More sections than any loader is expected to take.
+    NumberOfSections(u16),
+    /// `Magic` is not that of PE32+.
+    Magic(u64),
+    /// The optional header does not hold its fields and data directories.
+    SizeOfOptionalHeader(u16),
+    /// `SizeOfHeaders` does not cover the section table or exceeds the image.
+    SizeOfHeaders {
+        found: usize,
+        section_table_end: usize,
+        size_of_image: u32,
+    },
+    /// `SectionAlignment` is not a power of two.
+    SectionAlignment(u32),
+    /// `AddressOfEntryPoint` is zero, which means none, or outside the image.
+    Entry { found: u32, size_of_image: u32 },
+    /// The image can run at `ImageBase` only, and would not be aligned there.
+    ImageBase { found: u64, alignment: u32 },
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CoffHeader => f.write_str("the COFF header cannot be read"),
+            Self::NumberOfSections(found) => write!(
+                f,
+                "the image has {found} sections, expected at most {MAX_SECTIONS}"
+            ),
+            Self::Magic(found) => write!(
+                f,
+                "the optional header has magic {found:#x}, expected {:#x} (PE32+)",
+                IMAGE_NT_OPTIONAL_HDR64_MAGIC
+            ),
+            Self::SizeOfOptionalHeader(found) => write!(
+                f,
+                "SizeOfOptionalHeader is {found:#x}, expected room for the fields of PE32+ and \
+                 for all of at most 16 data directories"
+            ),
+            Self::SizeOfHeaders {
+                found,
+                section_table_end,
+                size_of_image,
+            } => write!(
+                f,
+                "SizeOfHeaders is {found:#x}, expected {section_table_end:#x} (end of the section \
+                 table) to {size_of_image:#x} (SizeOfImage)"
+            ),
+            Self::SectionAlignment(found) => {
+                write!(f, "SectionAlignment is {found:#x}, expected a power of two")
+            }
+            Self::Entry {
+                found,
+                size_of_image,
+            } => write!(
+                f,
+                "AddressOfEntryPoint is {found:#x}, expected more than 0 and less than \
+                 {size_of_image:#x} (SizeOfImage)"
+            ),
+            Self::ImageBase { found, alignment } => write!(
+                f,
+                "ImageBase is {found:#x}, expected a multiple of {alignment:#x}: the image has no \
+                 relocations"
+            ),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The consoles of the system table: text output and text input (UEFI 2.11
+//! §12.3, §12.4). Standard error is the same device as standard output.
+
+use super::{Alleged, machine, status, with_edge};
+use crate::handles::Interface;
+use crate::terminal::{COLUMNS, ROWS, Terminal, Unsupported, initial_mode};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::ptr;
+use spin::Mutex;
+use uefi_raw::protocol::console::{
+    InputKey, SimpleTextInputProtocol, SimpleTextOutputMode, SimpleTextOutputProtocol,
+};
+use uefi_raw::{Boolean, Char16, Status};
+
+/// Longest string that one OutputString call writes, in characters: beyond it
+/// the missing terminator is taken for the caller's mistake.
+const MAX_STRING: usize = 64 * 1024;
+
+/// A protocol structure at a fixed address.
+struct Fixed<T>(T);
+
+// SAFETY: programs only read these structures; `mode` is written through MODE.
+unsafe impl<T> Sync for Fixed<T> {}
+
+/// The mode that programs read, written under its lock.
+static MODE: Mutex<()> = Mutex::new(());
+static MODE_DATA: Fixed<UnsafeCell<SimpleTextOutputMode>> = Fixed(UnsafeCell::new(initial_mode()));
+
+static OUTPUT: Fixed<SimpleTextOutputProtocol> = Fixed(SimpleTextOutputProtocol {
+    reset,
+    output_string,
+    test_string,
+    query_mode,
+    set_mode,
+    set_attribute,
+    clear_screen,
+    set_cursor_position,
+    enable_cursor,
+    mode: MODE_DATA.0.get(),
+});
+
+static INPUT: Fixed<SimpleTextInputProtocol> = Fixed(SimpleTextInputProtocol {
+    reset: reset_input,
+    read_key_stroke,
+    // An event, which this firmware does not offer yet.
+    wait_for_key: ptr::null_mut(),
+});
+
+/// Puts the consoles into the handle database and the system table.
+pub fn publish() -> Result<(), Status> {
+    let output = (&raw const OUTPUT.0).cast_mut();
+    let input = (&raw const INPUT.0).cast_mut();
+    with_edge("consoles", |edge| {
+        let mut add = |guid, address| {
+            edge.boot
+                .handles
+                .install(None, guid, Interface(address))
+                .map_err(status::from)
+        };
+        let output_handle = add(SimpleTextOutputProtocol::GUID, output.expose_provenance())?;
+        let input_handle = add(SimpleTextInputProtocol::GUID, input.expose_provenance())?;
+        edge.update_table(|table| {
+            table.stdin_handle = input_handle.to_raw();
+            table.stdin = input;
+            table.stdout_handle = output_handle.to_raw();
+            table.stdout = output;
+            table.stderr_handle = output_handle.to_raw();
+            table.stderr = output;
+        });
+        Ok(())
+    })
+}
+
+/// Runs `call` on the terminal and writes what it returns.
+fn terminal(
+    service: &'static str,
+    call: impl FnOnce(&mut Terminal<'_>) -> Result<String, Unsupported>,
+) -> Status {
+    status::of(machine(service).and_then(|machine| {
+        let _lock = MODE.try_lock().ok_or(Status::DEVICE_ERROR)?;
+        // SAFETY: written under the lock only; programs read it between calls.
+        let mode = unsafe { &mut *MODE_DATA.0.get() };
+        let text = call(&mut Terminal(mode)).map_err(|_| Status::UNSUPPORTED)?;
+        (machine.write_console)(&text);
+        Ok(())
+    }))
+}
+
+/// The characters of a caller's string, up to its NUL.
+fn characters(string: Alleged<Char16>) -> Result<Vec<u16>, Status> {
+    let mut units = Vec::new();
+    while units.len() < MAX_STRING {
+        match string.at(units.len())?.read()? {
+            0 => return Ok(units),
+            unit => units.push(unit),
+        }
+    }
+    Err(Status::INVALID_PARAMETER)
+}
+
+unsafe extern "efiapi" fn reset(
+    _this: *mut SimpleTextOutputProtocol,
+    _extended: Boolean,
+) -> Status {
+    terminal("Reset", |terminal| Ok(terminal.reset()))
+}
+
+unsafe extern "efiapi" fn output_string(
+    _this: *mut SimpleTextOutputProtocol,
+    string: *const Char16,
+) -> Status {
+    // SAFETY: IN, a NUL-terminated string, the caller's promise.
+    match characters(unsafe { Alleged::new(string) }) {
+        Ok(units) => terminal("OutputString", |terminal| Ok(terminal.output(&units))),
+        Err(status) => status,
+    }
+}
+
+unsafe extern "efiapi" fn test_string(
+    _this: *mut SimpleTextOutputProtocol,
+    string: *const Char16,
+) -> Status {
+    // SAFETY: IN, a NUL-terminated string, the caller's promise.
+    status::of(characters(unsafe { Alleged::new(string) }).map(drop))
+}
+
+unsafe extern "efiapi" fn query_mode(
+    _this: *const SimpleTextOutputProtocol,
+    mode: usize,
+    columns: *mut usize,
+    rows: *mut usize,
+) -> Status {
+    // SAFETY: OUT, the caller's promise.
+    let columns = unsafe { Alleged::new(columns) };
+    // SAFETY: OUT, the caller's promise.
+    let rows = unsafe { Alleged::new(rows) };
+    if mode != 0 {
+        return Status::UNSUPPORTED;
+    }
+    status::of(columns.write(COLUMNS).and_then(|()| rows.write(ROWS)))
+}
+
+unsafe extern "efiapi" fn set_mode(_this: *mut SimpleTextOutputProtocol, mode: usize) -> Status {
+    terminal("SetMode", |terminal| terminal.set_mode(mode))
+}
+
+unsafe extern "efiapi" fn set_attribute(
+    _this: *mut SimpleTextOutputProtocol,
+    attribute: usize,
+) -> Status {
+    terminal("SetAttribute", |terminal| terminal.set_attribute(attribute))
+}
+
+unsafe extern "efiapi" fn clear_screen(_this: *mut SimpleTextOutputProtocol) -> Status {
+    terminal("ClearScreen", |terminal| Ok(terminal.clear()))
+}
+
+unsafe extern "efiapi" fn set_cursor_position(
+    _this: *mut SimpleTextOutputProtocol,
+    column: usize,
+    row: usize,
+) -> Status {
+    terminal("SetCursorPosition", |terminal| {
+        terminal.set_cursor(column, row)
+    })
+}
+
+unsafe extern "efiapi" fn enable_cursor(
+    _this: *mut SimpleTextOutputProtocol,
+    visible: Boolean,
+) -> Status {
+    terminal("EnableCursor", |terminal| {
+        Ok(terminal.enable_cursor(visible.is_true()))
+    })
+}
+
+unsafe extern "efiapi" fn reset_input(
+    _this: *mut SimpleTextInputProtocol,
+    _extended: Boolean,
+) -> Status {
+    status::of(machine("Reset").map(|machine| {
+        // Typed before the reset: dropped, but never more than a queue can hold.
+        for _ in 0..MAX_STRING {
+            if (machine.read_console)().is_none() {
+                break;
+            }
+        }
+    }))
+}
+
+unsafe extern "efiapi" fn read_key_stroke(
+    _this: *mut SimpleTextInputProtocol,
+    key: *mut InputKey,
+) -> Status {
+    // SAFETY: OUT, the caller's promise.
+    let key = unsafe { Alleged::new(key) };
+    if key.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    status::of(machine("ReadKeyStroke").and_then(|machine| {
+        let byte = (machine.read_console)().ok_or(Status::NOT_READY)?;
+        key.write(InputKey {
+            scan_code: 0,
+            unicode_char: u16::from(byte),
+        })
+    }))
+}

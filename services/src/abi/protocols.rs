@@ -1,0 +1,217 @@
+//! Protocol handler services (UEFI 2.11 §7.3).
+
+use super::{Alleged, memory, status, with};
+use crate::device_path::{HEADER, Header, MAX_LENGTH, match_prefix};
+use crate::handles::{HandleId, Interface, Search};
+use alloc::vec::Vec;
+use core::ffi::c_void;
+use core::ptr;
+use uefi_raw::protocol::device_path::DevicePathProtocol;
+use uefi_raw::table::boot::MemoryType;
+use uefi_raw::{Guid, Handle, Status};
+
+/// `EFI_LOCATE_SEARCH_TYPE` values; `ByRegisterNotify` (1) needs
+/// RegisterProtocolNotify, which is not offered.
+const ALL_HANDLES: i32 = 0;
+const BY_PROTOCOL: i32 = 2;
+
+/// The pointer a program gets for an interface.
+fn pointer(interface: Interface) -> *mut c_void {
+    ptr::with_exposed_provenance_mut(interface.0)
+}
+
+pub(super) unsafe extern "efiapi" fn handle_protocol(
+    handle: Handle,
+    protocol: *const Guid,
+    interface: *mut *mut c_void,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    // SAFETY: OUT, the caller's promise.
+    let interface = unsafe { Alleged::new(interface) };
+    if interface.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    status::of(protocol.read().and_then(|protocol| {
+        let found = with("HandleProtocol", |boot| {
+            boot.handles
+                .interface(HandleId::from_raw(handle), protocol)
+                .map_err(|error| match error {
+                    crate::handles::Error::NotFound => Status::UNSUPPORTED,
+                    other => status::from(other),
+                })
+        });
+        // Null on failure, as §7.3.7 has it for "no such protocol".
+        interface.write(found.map_or(ptr::null_mut(), pointer))?;
+        found.map(drop)
+    }))
+}
+
+/// The search a caller asks for.
+fn search(search_type: i32, protocol: Alleged<Guid>) -> Result<Search, Status> {
+    match search_type {
+        ALL_HANDLES => Ok(Search::AllHandles),
+        BY_PROTOCOL => Ok(Search::ByProtocol(protocol.read()?)),
+        _ => Err(Status::INVALID_PARAMETER),
+    }
+}
+
+/// The handles a caller searches for; never an empty list.
+fn locate(
+    service: &'static str,
+    search_type: i32,
+    protocol: Alleged<Guid>,
+) -> Result<Vec<HandleId>, Status> {
+    let search = search(search_type, protocol)?;
+    let found = with(service, |boot| Ok(boot.handles.locate(search)))?;
+    if found.is_empty() {
+        return Err(Status::NOT_FOUND);
+    }
+    Ok(found)
+}
+
+pub(super) unsafe extern "efiapi" fn locate_handle(
+    search_type: i32,
+    protocol: *const Guid,
+    _search_key: *const c_void,
+    buffer_size: *mut usize,
+    buffer: *mut Handle,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    // SAFETY: IN OUT, the caller's promise.
+    let buffer_size = unsafe { Alleged::new(buffer_size) };
+    // SAFETY: OUT, the caller's promise.
+    let buffer = unsafe { Alleged::new(buffer) };
+    status::of(buffer_size.read().and_then(|room| {
+        let found = locate("LocateHandle", search_type, protocol)?;
+        let needed = size_of_val(found.as_slice());
+        buffer_size.write(needed)?;
+        if room < needed {
+            return Err(Status::BUFFER_TOO_SMALL);
+        }
+        buffer.write_all(found.into_iter().map(HandleId::to_raw))
+    }))
+}
+
+pub(super) unsafe extern "efiapi" fn locate_handle_buffer(
+    search_type: i32,
+    protocol: *const Guid,
+    _search_key: *const c_void,
+    handle_count: *mut usize,
+    buffer: *mut *mut Handle,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    // SAFETY: OUT, the caller's promise.
+    let handle_count = unsafe { Alleged::new(handle_count) };
+    // SAFETY: OUT, the caller's promise.
+    let buffer = unsafe { Alleged::new(buffer) };
+    if handle_count.is_null() || buffer.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    handle_count.write_optional(0);
+    buffer.write_optional(ptr::null_mut());
+    let result = locate("LocateHandleBuffer", search_type, protocol).and_then(|found| {
+        let bytes = size_of_val(found.as_slice());
+        let list = memory::allocate("LocateHandleBuffer", MemoryType::BOOT_SERVICES_DATA, bytes)?;
+        // SAFETY: pool memory of this size, allocated on the line above.
+        let handles = unsafe { Alleged::new(list.cast::<Handle>()) };
+        handle_count.write(found.len())?;
+        handles.write_all(found.into_iter().map(HandleId::to_raw))?;
+        buffer.write(list.cast())
+    });
+    status::of(result)
+}
+
+pub(super) unsafe extern "efiapi" fn locate_protocol(
+    protocol: *const Guid,
+    registration: *const c_void,
+    interface: *mut *mut c_void,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    // SAFETY: OUT, the caller's promise.
+    let interface = unsafe { Alleged::new(interface) };
+    if interface.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    status::of(protocol.read().and_then(|protocol| {
+        if !registration.is_null() {
+            // Registrations come from RegisterProtocolNotify, which is not offered.
+            return Err(Status::NOT_FOUND);
+        }
+        let found = with("LocateProtocol", |boot| {
+            boot.handles
+                .locate_interface(protocol)
+                .map_err(status::from)
+        });
+        interface.write(found.map_or(ptr::null_mut(), pointer))?;
+        found.map(drop)
+    }))
+}
+
+pub(super) unsafe extern "efiapi" fn locate_device_path(
+    protocol: *const Guid,
+    device_path: *mut *const DevicePathProtocol,
+    device: *mut Handle,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    // SAFETY: IN OUT, the caller's promise.
+    let device_path = unsafe { Alleged::new(device_path) };
+    // SAFETY: OUT, the caller's promise.
+    let device = unsafe { Alleged::new(device) };
+    status::of(protocol.read().and_then(|protocol| {
+        let start = device_path.read()?;
+        // SAFETY: IN, the caller's promise.
+        let path = path_bytes(unsafe { Alleged::new(start.cast()) })?;
+        let (handle, matched) = best_match(protocol, path)?;
+        if device.is_null() {
+            return Err(Status::INVALID_PARAMETER);
+        }
+        device.write(handle.to_raw())?;
+        device_path.write(start.wrapping_byte_add(matched))
+    }))
+}
+
+/// The handle with `protocol` whose device path covers most of `path`, and how
+/// many bytes it covers.
+fn best_match(protocol: Guid, path: &[u8]) -> Result<(HandleId, usize), Status> {
+    let candidates = with("LocateDevicePath", |boot| {
+        let both = boot.handles.locate(Search::ByProtocol(protocol));
+        Ok(both
+            .into_iter()
+            .filter_map(|handle| {
+                let path = boot.handles.interface(handle, DevicePathProtocol::GUID);
+                Some((handle, path.ok()?))
+            })
+            .collect::<Vec<_>>())
+    })?;
+    let mut best: Option<(HandleId, usize)> = None;
+    for (handle, interface) in candidates {
+        // SAFETY: whoever installed the protocol promised a device path there.
+        let theirs = path_bytes(unsafe { Alleged::new(pointer(interface).cast()) })?;
+        let matched = match_prefix(theirs, path);
+        if matched > best.map(|(_, length)| length) {
+            best = matched.map(|length| (handle, length));
+        }
+    }
+    best.ok_or(Status::NOT_FOUND)
+}
+
+/// The bytes of a device path up to and with its End node.
+fn path_bytes<'a>(path: Alleged<u8>) -> Result<&'a [u8], Status> {
+    let mut length: usize = 0;
+    loop {
+        let node = path.at(length)?.cast::<[u8; HEADER]>().read()?;
+        let header = Header::parse(node).ok_or(Status::INVALID_PARAMETER)?;
+        length = length.saturating_add(header.length);
+        if header.ends_path() {
+            return path.bytes(length);
+        }
+        if length > MAX_LENGTH {
+            return Err(Status::INVALID_PARAMETER);
+        }
+    }
+}

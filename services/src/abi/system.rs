@@ -1,0 +1,141 @@
+//! Configuration tables, the end of boot services, and small services (UEFI
+//! 2.11 §7.4.6, §7.5).
+
+use super::{Alleged, EDGE, Edge, machine, status, with_edge};
+use crate::configuration;
+use crate::crc32::{self, crc32};
+use core::ffi::c_void;
+use core::{ptr, slice};
+use uefi_raw::table::system::SystemTable;
+use uefi_raw::{Guid, Handle, Status};
+
+impl Edge {
+    /// Changes the system table in the runtime image and renews its CRC.
+    pub(super) fn update_table<R>(&mut self, change: impl FnOnce(&mut SystemTable) -> R) -> R {
+        // SAFETY: `start` was promised a placed image whose table only this
+        // edge writes; `&mut self` makes this the only reference.
+        let table = unsafe { &mut *self.resident.0.system_table };
+        let result = change(table);
+        let start = ptr::from_ref(table).cast::<u8>();
+        // SAFETY: the runtime image fills the table field by field over zeroed
+        // memory, so that its padding is defined, too.
+        let bytes = unsafe { slice::from_raw_parts(start, size_of::<SystemTable>()) };
+        let crc = crc32::of_table(bytes);
+        table.header.crc = crc;
+        result
+    }
+
+    fn install_configuration_table(
+        &mut self,
+        guid: Guid,
+        table: *mut c_void,
+    ) -> Result<(), Status> {
+        let array = self.resident.0.configuration_tables;
+        let capacity = self.resident.0.configuration_table_capacity;
+        // SAFETY: the array lies in the runtime image, apart from the table.
+        let tables = unsafe { slice::from_raw_parts_mut(array, capacity) };
+        self.update_table(|system| {
+            let count = &mut system.number_of_configuration_table_entries;
+            configuration::install(tables, count, guid, table).map_err(status::from)
+        })
+    }
+
+    /// Clears everything in the system table that is gone now (§7.4.6).
+    fn clear_boot_pointers(&mut self) {
+        self.update_table(|table| {
+            table.stdin_handle = ptr::null_mut();
+            table.stdin = ptr::null_mut();
+            table.stdout_handle = ptr::null_mut();
+            table.stdout = ptr::null_mut();
+            table.stderr_handle = ptr::null_mut();
+            table.stderr = ptr::null_mut();
+            table.boot_services = ptr::null_mut();
+        });
+    }
+}
+
+/// InstallConfigurationTable, for the firmware's own tables.
+pub fn install_configuration_table(guid: Guid, table: *mut c_void) -> Result<(), Status> {
+    with_edge("InstallConfigurationTable", |edge| {
+        edge.install_configuration_table(guid, table)
+    })
+}
+
+pub(super) unsafe extern "efiapi" fn install_configuration_table_service(
+    guid: *const Guid,
+    table: *const c_void,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let guid = unsafe { Alleged::new(guid) };
+    status::of(
+        guid.read()
+            .and_then(|guid| install_configuration_table(guid, table.cast_mut())),
+    )
+}
+
+/// Ends boot services when `map_key` is the key of the memory map as it stands;
+/// otherwise everything goes on and the caller fetches the map again.
+pub(super) unsafe extern "efiapi" fn exit_boot_services(
+    _image_handle: Handle,
+    map_key: usize,
+) -> Status {
+    let ended = with_edge("ExitBootServices", |edge| {
+        if map_key != edge.boot.memory.key() {
+            return Err(Status::INVALID_PARAMETER);
+        }
+        (edge.machine.quiesce)();
+        if let Some(leave) = edge.resident.0.exit_boot_services {
+            // SAFETY: the runtime image's own function, called this once.
+            unsafe { leave() };
+        }
+        edge.clear_boot_pointers();
+        Ok(())
+    });
+    if ended.is_ok() {
+        // Not dropped: its memory is the kernel's from here on.
+        core::mem::forget(EDGE.lock().take());
+    }
+    status::of(ended)
+}
+
+pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {
+    status::of(machine("Stall").map(|machine| {
+        (machine.stall)(u64::try_from(microseconds).unwrap_or(u64::MAX));
+    }))
+}
+
+pub(super) unsafe extern "efiapi" fn calculate_crc32(
+    data: *const c_void,
+    data_size: usize,
+    result: *mut u32,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let data = unsafe { Alleged::<u8>::new(data.cast()) };
+    // SAFETY: OUT, the caller's promise.
+    let result = unsafe { Alleged::new(result) };
+    if data.is_null() || result.is_null() || data_size == 0 {
+        return Status::INVALID_PARAMETER;
+    }
+    status::of(
+        data.bytes(data_size)
+            .and_then(|bytes| result.write(crc32(bytes))),
+    )
+}
+
+pub(super) unsafe extern "efiapi" fn copy_mem(
+    destination: *mut u8,
+    source: *const u8,
+    length: usize,
+) {
+    if length != 0 {
+        // SAFETY: the caller's promise; overlap is allowed (UEFI 2.11 §7.5.3).
+        unsafe { ptr::copy(source, destination, length) };
+    }
+}
+
+pub(super) unsafe extern "efiapi" fn set_mem(buffer: *mut u8, size: usize, value: u8) {
+    if size != 0 {
+        // SAFETY: OUT, the caller's promise.
+        unsafe { ptr::write_bytes(buffer, value, size) };
+    }
+}

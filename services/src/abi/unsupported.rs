@@ -1,0 +1,43 @@
+//! Boot services this firmware does not offer: callable, each returns
+//! `EFI_UNSUPPORTED`. `docs/COVERAGE.md` lists them.
+
+use core::ffi::c_void;
+use uefi_raw::protocol::device_path::DevicePathProtocol;
+use uefi_raw::table::boot::{
+    EventNotifyFn, EventType, InterfaceType, OpenProtocolInformationEntry, TimerDelay, Tpl,
+};
+use uefi_raw::{Boolean, Event, Guid, Handle, Status};
+
+/// Defines stubs with the signatures of their slots.
+macro_rules! unsupported {
+    ($($name:ident($($argument:ty),*);)*) => {
+        $(pub(super) unsafe extern "efiapi" fn $name($(_: $argument),*) -> Status {
+            Status::UNSUPPORTED
+        })*
+    };
+}
+
+unsupported! {
+    create_event(EventType, Tpl, Option<EventNotifyFn>, *mut c_void, *mut Event);
+    create_event_ex(EventType, Tpl, Option<EventNotifyFn>, *const c_void, *const Guid, *mut Event);
+    set_timer(Event, TimerDelay, u64);
+    wait_for_event(usize, *const Event, *mut usize);
+    signal_event(Event);
+    close_event(Event);
+    check_event(Event);
+    install_protocol_interface(*mut Handle, *const Guid, InterfaceType, *const c_void);
+    reinstall_protocol_interface(Handle, *const Guid, *const c_void, *const c_void);
+    uninstall_protocol_interface(Handle, *const Guid, *const c_void);
+    register_protocol_notify(*const Guid, Event, *mut *mut c_void);
+    get_next_monotonic_count(*mut u64);
+    set_watchdog_timer(usize, u64, usize, *const u16);
+    connect_controller(Handle, *const Handle, *const DevicePathProtocol, Boolean);
+    disconnect_controller(Handle, Handle, Handle);
+    open_protocol(Handle, *const Guid, *mut *mut c_void, Handle, Handle, u32);
+    close_protocol(Handle, *const Guid, Handle, Handle);
+    open_protocol_information(
+        Handle, *const Guid, *mut *mut OpenProtocolInformationEntry, *mut usize
+    );
+    protocols_per_handle(Handle, *mut *mut *const Guid, *mut usize);
+    multiple_protocol_interfaces();
+}

@@ -1,0 +1,89 @@
+//! The state behind the boot services, in one place.
+//!
+//! Each field is a data structure of this crate with its own rules; the ABI
+//! edge ([`crate::abi`]) takes the lock, asks one of them, drops the lock and
+//! only then calls foreign code.
+
+use crate::handles::Handles;
+use crate::images::Images;
+use crate::memory::{MemoryMap, Pool};
+use uefi_raw::table::boot::Tpl;
+
+/// Everything boot services know, from the first call to ExitBootServices.
+pub struct Boot {
+    /// Physical memory and who has it.
+    pub memory: MemoryMap,
+    /// Memory smaller than a page.
+    pub pool: Pool,
+    /// Handles and their protocols.
+    pub handles: Handles,
+    /// Loaded and running images.
+    pub images: Images,
+    /// The task priority level programs think they run at.
+    pub tpl: Tpl,
+    /// The initial RAM disk for the kernel, when the host gave one.
+    pub initrd: Option<Initrd>,
+}
+
+impl Boot {
+    /// The state before the first program: described memory, nothing else.
+    #[must_use]
+    pub const fn new(memory: MemoryMap, initrd: Option<Initrd>) -> Self {
+        Self {
+            memory,
+            pool: Pool::new(),
+            handles: Handles::new(),
+            images: Images::new(),
+            tpl: Tpl::APPLICATION,
+            initrd,
+        }
+    }
+}
+
+/// An initial RAM disk that still lies with the host and is copied only once,
+/// to where the kernel wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Initrd {
+    /// Size in bytes, not 0.
+    pub size: usize,
+    /// Fills a buffer of [`Self::size`] bytes; says why when it cannot.
+    pub read: fn(&mut [u8]) -> Result<(), &'static str>,
+}
+
+/// The few things boot services ask of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Writes text to the consoles; must not call a boot service.
+    pub write_console: fn(&str),
+    /// Takes one byte of keyboard input, when there is one.
+    pub read_console: fn() -> Option<u8>,
+    /// Waits for at least this many microseconds.
+    pub stall: fn(microseconds: u64),
+    /// Makes sure that no interrupt comes any more.
+    pub quiesce: fn(),
+    /// Calls an image's entry point such that `leave_image` can end it.
+    pub enter_image: EnterImage,
+    /// Ends the image that was entered with this frame.
+    pub leave_image: LeaveImage,
+}
+
+/// Calls `entry(handle, system_table)` in the EFI calling convention and
+/// returns what it, or Exit, returns. Stores at `*frame` what [`LeaveImage`]
+/// needs.
+///
+/// # Safety
+/// `entry` is an image's entry point; `frame` is valid for writes until the
+/// call returns.
+pub type EnterImage = unsafe extern "C" fn(
+    frame: *mut usize,
+    entry: u64,
+    handle: uefi_raw::Handle,
+    system_table: *mut uefi_raw::table::system::SystemTable,
+) -> uefi_raw::Status;
+
+/// Unwinds to the [`EnterImage`] call that was given `frame` and makes it return
+/// `status`.
+///
+/// # Safety
+/// That call has not returned, and is the innermost one.
+pub type LeaveImage = unsafe extern "C" fn(frame: *const usize, status: uefi_raw::Status) -> !;

@@ -1,0 +1,105 @@
+//! The contract between the firmware and its runtime image.
+//!
+//! The runtime image (`firmware/runtime`) is a separate PE image that owns the
+//! system table, the runtime services table, the configuration-table array and
+//! the variable store from the first boot service on. Its entry point receives
+//! one [`Handoff`], reads the machine's facts from it and writes back where its
+//! tables are. Everything here is plain data with a fixed layout: the two sides
+//! are compiled for different targets and share nothing else.
+
+use uefi_raw::table::configuration::ConfigurationTable;
+use uefi_raw::table::system::SystemTable;
+use uefi_raw::{Guid, Status, guid};
+
+/// Layout version of [`Handoff`]; the runtime image refuses any other.
+pub const HANDOFF_VERSION: u32 = 1;
+
+/// Signature of the runtime image's entry point.
+///
+/// Returns `SUCCESS`, or `INCOMPATIBLE_VERSION` when [`Handoff::version`] is
+/// not [`HANDOFF_VERSION`].
+///
+/// # Safety
+/// `handoff` points to an aligned, exclusively owned [`Handoff`] whose input
+/// fields are filled in; the entry point is called once per placed image.
+pub type Entry = unsafe extern "efiapi" fn(handoff: *mut Handoff) -> Status;
+
+/// What the firmware tells the runtime image, and what it is told back.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Handoff {
+    /// In: [`HANDOFF_VERSION`].
+    pub version: u32,
+    /// In: where GetTime and SetTime find their clock.
+    pub clock: Clock,
+    /// In: `SizeOfImage` of the placed image in bytes, a multiple of 4 KiB. The
+    /// whole range is one `EfiRuntimeServicesCode` region.
+    pub image_size: u64,
+    /// In: how ResetSystem resets and powers off this machine.
+    pub reset: Reset,
+
+    /// Out: the system table, inside the image. Boot-time fields are null.
+    pub system_table: *mut SystemTable,
+    /// Out: the configuration-table array, inside the image, zeroed.
+    pub configuration_tables: *mut ConfigurationTable,
+    /// Out: number of elements `configuration_tables` has room for.
+    pub configuration_table_capacity: usize,
+    /// Out: the RT_PROPERTIES table, inside the image.
+    pub rt_properties: *const RtPropertiesTable,
+    /// Out: to be called once ExitBootServices has succeeded: from then on
+    /// variables without `RUNTIME_ACCESS` are invisible.
+    pub exit_boot_services: Option<unsafe extern "efiapi" fn()>,
+}
+
+/// Which real-time clock the machine has.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock(pub u32);
+
+impl Clock {
+    /// No clock: GetTime and SetTime return `UNSUPPORTED`.
+    pub const NONE: Self = Self(0);
+    /// The MC146818-compatible CMOS clock at I/O ports 0x70 and 0x71.
+    pub const CMOS: Self = Self(1);
+}
+
+/// The port writes that reset and power off the machine. They come from the FADT
+/// (ACPI 6.5 §4.8.3.2, §4.8.3.6).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reset {
+    /// Powers the machine off: `SLP_EN` with the S5 sleep type to PM1a_CNT.
+    pub shutdown: PortWrite,
+    /// Resets the machine: the FADT's RESET_REG. The runtime image falls back
+    /// to the PC's 0xCF9 and 0x64 ports.
+    pub reset: PortWrite,
+}
+
+/// One write to an I/O port. `width` 0 means "there is none".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortWrite {
+    /// I/O port number.
+    pub port: u16,
+    /// Value to write, the low byte only when `width` is 1.
+    pub value: u16,
+    /// Width of the access in bytes: 1 or 2; 0 for no write at all.
+    pub width: u16,
+}
+
+/// `EFI_RT_PROPERTIES_TABLE` (UEFI 2.11 §4.6).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtPropertiesTable {
+    /// `EFI_RT_PROPERTIES_TABLE_VERSION`: 1.
+    pub version: u16,
+    /// Size of this table in bytes: 8.
+    pub length: u16,
+    /// Bit set of the services that work after ExitBootServices.
+    pub runtime_services_supported: u32,
+}
+
+impl RtPropertiesTable {
+    /// `EFI_RT_PROPERTIES_TABLE_GUID`.
+    pub const GUID: Guid = guid!("eb66918a-7eef-402a-842e-931d21c38ae9");
+}

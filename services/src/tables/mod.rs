@@ -1,0 +1,26 @@
+//! ACPI and SMBIOS tables as the host hands them over: bytes that refer to each
+//! other, to be put into guest memory.
+
+pub mod acpi;
+pub mod loader;
+pub mod smbios;
+
+/// Little-endian number of `width` bytes (at most 8) at `offset`.
+fn get(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
+    let source = bytes.get(offset..offset.checked_add(width)?)?;
+    let mut value = [0; 8];
+    value.get_mut(..width)?.copy_from_slice(source);
+    Some(u64::from_le_bytes(value))
+}
+
+/// Writes the low `width` bytes (at most 8) of `value` at `offset`.
+fn put(bytes: &mut [u8], offset: usize, width: usize, value: u64) -> Option<()> {
+    let target = bytes.get_mut(offset..offset.checked_add(width)?)?;
+    target.copy_from_slice(value.to_le_bytes().get(..width)?);
+    Some(())
+}
+
+/// The byte that makes `bytes` sum to 0.
+fn checksum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
+}

@@ -1,0 +1,45 @@
+//! Text between the two worlds: UCS-2 as EFI programs speak it, UTF-8 as
+//! consoles and command lines do (UEFI 2.11 §2.3.1, §12.4).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Decodes UTF-16; a lone surrogate becomes U+FFFD.
+#[must_use]
+pub fn decode(units: &[u16]) -> String {
+    char::decode_utf16(units.iter().copied())
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
+}
+
+/// Encodes a command line as load options: UTF-16 with a final NUL, as programs
+/// expect it in `LoadOptions`.
+///
+/// Bytes that are not UTF-8 become U+FFFD; everything from the first NUL on is
+/// dropped.
+#[must_use]
+pub fn load_options(command_line: &[u8]) -> Vec<u16> {
+    let text = command_line.split(|byte| *byte == 0).next();
+    String::from_utf8_lossy(text.unwrap_or_default())
+        .encode_utf16()
+        .chain([0])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lone_surrogates_are_replaced() {
+        assert_eq!(decode(&[0x41, 0xd800, 0x42]), "A\u{fffd}B");
+        assert_eq!(decode(&[0xd83d, 0xde00]), "\u{1f600}");
+    }
+
+    #[test]
+    fn load_options_end_in_one_nul() {
+        assert_eq!(load_options(b"a b\0junk"), [0x61, 0x20, 0x62, 0]);
+        assert_eq!(load_options(b""), [0]);
+        assert_eq!(load_options(b"\xff"), [0xfffd, 0]);
+    }
+}

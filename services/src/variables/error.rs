@@ -1,0 +1,71 @@
+//! Why a variable service refuses.
+
+use core::fmt::{self, Display, Formatter};
+use uefi_raw::table::runtime::VariableAttributes;
+
+/// Why a variable service refuses. The variables are as they were before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The empty string cannot name a variable.
+    EmptyName,
+    /// Bits that UEFI does not define.
+    UndefinedAttributes(u32),
+    /// Attributes that UEFI defines and this firmware does not implement.
+    UnsupportedAttributes(VariableAttributes),
+    /// `RUNTIME_ACCESS` without `BOOTSERVICE_ACCESS`.
+    RuntimeOnly,
+    /// A question about variables that no one could read.
+    NoAccess,
+    /// Other attributes than those the variable was created with.
+    AttributesDiffer,
+    /// After ExitBootServices, new variables need `NON_VOLATILE` and
+    /// `RUNTIME_ACCESS`.
+    NotForRuntime,
+    /// After ExitBootServices, this variable cannot be written.
+    ReadOnly,
+    /// No such variable, or no further one.
+    NotFound,
+    /// GetNextVariableName was called with a variable that does not exist.
+    UnknownPredecessor,
+    /// The storage has no room for it.
+    Full {
+        /// Bytes the change would add.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+    },
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyName => f.write_str("expected a variable name, found the empty string; give it a name"),
+            Self::UndefinedAttributes(bits) => {
+                write!(f, "expected attributes defined by UEFI, found also {bits:#x}; clear these bits")
+            }
+            Self::UnsupportedAttributes(attributes) => {
+                write!(f, "expected plain attributes, found {attributes:?}; signed writes and error records are not implemented")
+            }
+            Self::RuntimeOnly => {
+                f.write_str("expected BOOTSERVICE_ACCESS along with RUNTIME_ACCESS, found it missing; set both")
+            }
+            Self::NoAccess => f.write_str("expected BOOTSERVICE_ACCESS, found no access attribute; set it"),
+            Self::AttributesDiffer => f.write_str(
+                "expected the attributes of the existing variable, found others; delete the variable first",
+            ),
+            Self::NotForRuntime => f.write_str(
+                "expected NON_VOLATILE and RUNTIME_ACCESS after ExitBootServices, found one missing; set both",
+            ),
+            Self::ReadOnly => f.write_str(
+                "expected a variable that is writable after ExitBootServices, found a read-only one; change it at boot",
+            ),
+            Self::NotFound => f.write_str("expected a variable, found none; create it or stop enumerating"),
+            Self::UnknownPredecessor => f.write_str(
+                "expected the last variable listed, found one that does not exist; restart with the empty name",
+            ),
+            Self::Full { needed, free } => {
+                write!(f, "expected {needed} free bytes of variable storage, found {free}; delete variables")
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The store against a model: a map that knows the rules but no bytes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use super::tests::utf16;
+use super::{Error, Key, Name, Phase, Variables, records};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use uefi_raw::table::runtime::VariableAttributes as A;
+use uefi_raw::{Guid, guid};
+
+/// Small, so that random writes fill it.
+const CAPACITY: usize = 400;
+
+const VENDORS: [Guid; 2] = [
+    guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
+    guid!("12345678-0000-0000-0000-000000000001"),
+];
+const NAMES: [&str; 4] = ["", "A", "AB", "BootOrder"];
+
+type Model = BTreeMap<(usize, usize), (A, Vec<u8>)>;
+
+#[derive(Clone, Debug)]
+struct Write {
+    vendor: usize,
+    name: usize,
+    attributes: A,
+    data: Vec<u8>,
+}
+
+fn writes() -> impl Strategy<Value = Write> {
+    let attributes = prop_oneof![
+        6 => prop::sample::select(vec![0x02, 0x03, 0x06, 0x07, 0x42, 0x43, 0x46, 0x47]),
+        1 => prop::sample::select(vec![0x00, 0x01, 0x04, 0x05, 0x40, 0x0f, 0x17, 0x27, 0x87, 0x100]),
+        1 => any::<u32>(),
+    ];
+    let data = prop_oneof![
+        1 => Just(vec![]),
+        6 => prop::collection::vec(any::<u8>(), 1..60),
+        1 => prop::collection::vec(any::<u8>(), 300..500),
+    ];
+    (0..VENDORS.len(), 0..NAMES.len(), attributes, data).prop_map(
+        |(vendor, name, attributes, data)| Write {
+            vendor,
+            name,
+            attributes: A::from_bits_retain(attributes),
+            data,
+        },
+    )
+}
+
+fn taken(model: &Model) -> usize {
+    model
+        .iter()
+        .map(|((_, name), (_, data))| records::HEADER + utf16(NAMES[*name]).len() + data.len())
+        .sum()
+}
+
+/// What the specification says about `write`.
+fn expected(model: &mut Model, phase: Phase, write: &Write) -> Result<(), Error> {
+    let (attributes, append) = (
+        write.attributes - A::APPEND_WRITE,
+        write.attributes.contains(A::APPEND_WRITE),
+    );
+    let signed = A::from_bits_retain(write.attributes.bits() & 0xb8);
+    if write.name == 0 {
+        return Err(Error::EmptyName);
+    } else if write.attributes.bits() > 0xff {
+        return Err(Error::UndefinedAttributes(write.attributes.bits() & !0xff));
+    } else if !signed.is_empty() {
+        return Err(Error::UnsupportedAttributes(signed));
+    } else if attributes.bits() & 6 == 4 {
+        return Err(Error::RuntimeOnly);
+    }
+    let key = (write.vendor, write.name);
+    let delete = attributes.bits() & 6 == 0 || (write.data.is_empty() && !append);
+    let free = CAPACITY - taken(model);
+    match model.get_mut(&key) {
+        Some((old, _)) if phase == Phase::Runtime && old.bits() & 5 != 5 => Err(Error::ReadOnly),
+        Some(_) if delete => model.remove(&key).map(|_| ()).ok_or(Error::NotFound),
+        Some((old, _)) if *old != attributes => Err(Error::AttributesDiffer),
+        Some((_, data)) => {
+            let kept = if append { data.clone() } else { vec![] };
+            let needed = (kept.len() + write.data.len()).saturating_sub(data.len());
+            if needed > free {
+                return Err(Error::Full { needed, free });
+            }
+            *data = [kept, write.data.clone()].concat();
+            Ok(())
+        }
+        None if delete => Err(Error::NotFound),
+        None if write.data.is_empty() => Ok(()),
+        None if phase == Phase::Runtime && attributes.bits() & 5 != 5 => Err(Error::NotForRuntime),
+        None => {
+            let needed = records::HEADER + utf16(NAMES[write.name]).len() + write.data.len();
+            if needed > free {
+                return Err(Error::Full { needed, free });
+            }
+            model.insert(key, (attributes, write.data.clone()));
+            Ok(())
+        }
+    }
+}
+
+fn key_of(name: &[u8], vendor: Guid) -> Key<'_> {
+    Key {
+        vendor,
+        name: Name::from_buffer(name).unwrap(),
+    }
+}
+
+/// Enumerates as a caller would, and reads what it finds.
+fn contents(store: &Variables<CAPACITY>, phase: Phase) -> Model {
+    let mut found = Model::new();
+    let (mut name, mut vendor) = (vec![0, 0], VENDORS[0]);
+    while let Ok(next) = store.next(phase, key_of(&name, vendor)) {
+        assert_eq!(store.get(phase, key_of(next.name, next.vendor)), Ok(next));
+        let place = (
+            VENDORS
+                .iter()
+                .position(|vendor| *vendor == next.vendor)
+                .unwrap(),
+            NAMES
+                .iter()
+                .position(|name| utf16(name) == next.name)
+                .unwrap(),
+        );
+        let twice = found.insert(place, (next.attributes, next.data.to_vec()));
+        assert_eq!(twice, None, "listed twice");
+        (name, vendor) = (next.name.to_vec(), next.vendor);
+    }
+    found
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_the_model(writes in prop::collection::vec(writes(), 0..80), exit in 0usize..80) {
+        let (mut store, mut model) = (Variables::<CAPACITY>::new(), Model::new());
+        for (step, write) in writes.iter().enumerate() {
+            let phase = if step < exit { Phase::Boot } else { Phase::Runtime };
+            let name = utf16(NAMES[write.name]);
+            let result = store.set(phase, key_of(&name, VENDORS[write.vendor]), write.attributes, &write.data);
+            prop_assert_eq!(result, expected(&mut model, phase, write));
+            let mut visible = model.clone();
+            visible.retain(|_, (attributes, _)| phase == Phase::Boot || attributes.contains(A::RUNTIME_ACCESS));
+            prop_assert_eq!(contents(&store, phase), visible);
+            let info = store.info(phase, A::from_bits_retain(7)).unwrap();
+            prop_assert_eq!(info.remaining, CAPACITY - taken(&model));
+        }
+    }
+
+    #[test]
+    fn any_bytes_as_a_name_are_survived(buffer in prop::collection::vec(0u8..3, 0..12)) {
+        let mut store = Variables::<CAPACITY>::new();
+        let Some(name) = Name::from_buffer(&buffer) else {
+            prop_assert!(!buffer.as_chunks().0.contains(&[0, 0]));
+            return Ok(());
+        };
+        let key = Key { vendor: VENDORS[0], name };
+        let created = store.set(Phase::Boot, key, A::BOOTSERVICE_ACCESS, b"x");
+        prop_assert_eq!(created.is_err(), name.is_empty());
+        prop_assert_eq!(store.get(Phase::Boot, key).is_ok(), created.is_ok());
+    }
+}

@@ -1,0 +1,106 @@
+//! An EFI application that tests the firmware from the inside.
+//!
+//! Promises: one line per check, `ok NAME` or `FAIL NAME: what was expected and
+//! found`, and `guest: N passed, M failed` at the end. When all checks pass it
+//! shuts the machine down; otherwise it ends in a way that makes QEMU exit with
+//! failure: by Exit(`EFI_ABORTED`) while there are boot services, and through
+//! the pvpanic device after.
+//!
+//! It sees the firmware through `r-efi` only, which shares no definition with
+//! the firmware's own `uefi-raw`: a mistake in one binding cannot hide in both.
+//!
+//! With the word `fault` in its load options it makes one instead.
+//!
+//! Refuses: to go on to ExitBootServices when a boot service is broken.
+#![no_std]
+#![no_main]
+
+mod acpi;
+mod calls;
+mod configuration;
+mod console;
+mod crc32;
+mod exit;
+mod images;
+mod initrd;
+mod map;
+mod memory;
+mod misc;
+mod output;
+mod pool;
+mod ports;
+mod protocols;
+mod report;
+mod smbios;
+mod tables;
+mod text;
+mod unsupported;
+mod variables;
+
+use calls::Guest;
+use core::panic::PanicInfo;
+use core::ptr;
+use r_efi::efi;
+use report::{Area, Report};
+
+/// What is checked while there are boot services, in this order.
+const AREAS: [Area; 14] = [
+    tables::AREA,
+    console::AREA,
+    memory::AREA,
+    pool::AREA,
+    map::AREA,
+    protocols::AREA,
+    images::AREA,
+    initrd::AREA,
+    configuration::AREA,
+    acpi::AREA,
+    smbios::AREA,
+    variables::AREA,
+    misc::AREA,
+    unsupported::AREA,
+];
+
+#[unsafe(no_mangle)]
+extern "efiapi" fn efi_main(
+    handle: efi::Handle,
+    system_table: *mut efi::SystemTable,
+) -> efi::Status {
+    let guest = Guest::new(handle, system_table);
+    output::use_console(system_table);
+    if images::has_option(&guest, "fault") {
+        ports::fault();
+    }
+    let mut report = Report::default();
+    for area in AREAS {
+        report.run(&guest, &area);
+    }
+    if report.all_passed() {
+        exit::run(&guest, &mut report);
+    }
+    report.summarize();
+    if report.all_passed() {
+        guest.reset_system(
+            efi::RESET_SHUTDOWN,
+            efi::Status::SUCCESS,
+            0,
+            ptr::null_mut(),
+        );
+    }
+    fail(&guest)
+}
+
+/// Ends the machine's run as a failure.
+fn fail(guest: &Guest) -> ! {
+    if output::has_console() {
+        guest.exit(guest.handle, efi::Status::ABORTED, 0, ptr::null_mut());
+    }
+    ports::panic_machine()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    output::line(format_args!("FAIL {info}"));
+    // The image handle is not known here; pvpanic needs none.
+    ports::panic_machine()
+}

@@ -1,0 +1,64 @@
+//! The two devices that this application drives itself, because after
+//! ExitBootServices nobody else does: the serial port COM1 (16550) and pvpanic
+//! (QEMU `docs/specs/pvpanic`).
+
+use core::arch::asm;
+
+const COM1: u16 = 0x3f8;
+/// Line status register, and its bit "transmitter holding register empty".
+const COM1_STATUS: u16 = COM1 + 5;
+const COM1_READY: u8 = 1 << 5;
+
+const PVPANIC: u16 = 0x505;
+const PVPANIC_PANICKED: u8 = 1;
+
+/// An address far above all memory.
+const UNMAPPED: u64 = 0x1234_5678_9000;
+
+fn write(port: u16, value: u8) {
+    // SAFETY: COM1 and pvpanic, the only ports in this file, do not access memory.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) };
+}
+
+fn read(port: u16) -> u8 {
+    let value: u8;
+    // SAFETY: as in `write`.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack)) };
+    value
+}
+
+/// Sends one byte over COM1, set up as the firmware left it.
+pub fn serial(byte: u8) {
+    // Bounded: a machine without COM1 reads all ones, a broken one may not.
+    for _ in 0..100_000 {
+        if read(COM1_STATUS) & COM1_READY != 0 {
+            break;
+        }
+    }
+    write(COM1, byte);
+}
+
+/// Whether maskable interrupts are enabled.
+pub fn interrupts_enabled() -> bool {
+    const INTERRUPT_FLAG: u64 = 1 << 9;
+    let flags: u64;
+    // SAFETY: pushes and pops one word; the stack is this function's.
+    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) };
+    flags & INTERRUPT_FLAG != 0
+}
+
+/// Tells QEMU that the guest has failed, and stops.
+pub fn panic_machine() -> ! {
+    write(PVPANIC, PVPANIC_PANICKED);
+    loop {
+        // SAFETY: interrupts are left disabled for good; nothing follows.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Reads where nothing is mapped: the firmware reports a page fault and stops.
+pub fn fault() -> ! {
+    // SAFETY: meant to fault; the firmware's handler does not come back.
+    unsafe { asm!("mov al, [{}]", in(reg) UNMAPPED, out("al") _, options(nostack)) };
+    panic_machine()
+}

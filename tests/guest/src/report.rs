@@ -1,0 +1,107 @@
+//! Checks, their outcomes and the count.
+
+use crate::calls::Guest;
+use crate::output;
+use crate::text::Text;
+use core::fmt::{self, Debug};
+use r_efi::efi::Status;
+
+/// Why a check failed.
+pub struct Failure(Text);
+
+impl Failure {
+    /// A failure with its reason.
+    pub fn new(reason: fmt::Arguments<'_>) -> Self {
+        Self(Text::format(reason))
+    }
+}
+
+/// What a check returns.
+pub type Outcome = Result<(), Failure>;
+
+/// One check: its name, and what it does.
+pub type Check = (&'static str, fn(&Guest) -> Outcome);
+
+/// Checks that belong together.
+pub struct Area {
+    /// Precedes the names of the checks.
+    pub name: &'static str,
+    /// Run in this order, each whatever the others say.
+    pub checks: &'static [Check],
+}
+
+/// The count of outcomes.
+#[derive(Default)]
+pub struct Report {
+    passed: usize,
+    failed: usize,
+}
+
+impl Report {
+    /// Runs every check of an area.
+    pub fn run(&mut self, guest: &Guest, area: &Area) {
+        for (name, check) in area.checks {
+            self.note(area.name, name, check(guest));
+        }
+    }
+
+    /// Prints and counts one outcome.
+    pub fn note(&mut self, area: &str, name: &str, outcome: Outcome) {
+        match outcome {
+            Ok(()) => {
+                self.passed += 1;
+                output::line(format_args!("ok {area}: {name}"));
+            }
+            Err(Failure(reason)) => {
+                self.failed += 1;
+                output::line(format_args!("FAIL {area}: {name}: {}", reason.as_str()));
+            }
+        }
+    }
+
+    /// Whether no check has failed so far.
+    pub const fn all_passed(&self) -> bool {
+        self.failed == 0
+    }
+
+    /// Prints the last line.
+    pub fn summarize(&self) {
+        let (passed, failed) = (self.passed, self.failed);
+        output::line(format_args!("guest: {passed} passed, {failed} failed"));
+    }
+}
+
+/// Succeeds when `found` is `expected`.
+pub fn equal<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Outcome {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!(
+        "{what}: expected {expected:x?}, found {found:x?} (in hexadecimal)"
+    )))
+}
+
+/// Succeeds when a service returned what the specification says.
+pub fn status(service: &str, found: Status, expected: Status) -> Outcome {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!(
+        "{service}: expected {expected}, found {found}"
+    )))
+}
+
+/// Succeeds when a service succeeded.
+pub fn success(service: &str, found: Status) -> Outcome {
+    status(service, found, Status::SUCCESS)
+}
+
+/// Succeeds when `truth` holds; `expected` says what was expected in words.
+pub fn holds(expected: &str, truth: bool) -> Outcome {
+    if truth {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!(
+        "expected {expected}, found otherwise"
+    )))
+}

@@ -1,0 +1,117 @@
+//! The three tables: headers, checksums, no empty slots (UEFI 2.11 §4.2-4.5).
+
+use crate::calls::Guest;
+use crate::crc32::crc32;
+use crate::report::{Area, Failure, Outcome, equal, holds, status};
+use core::mem::{offset_of, size_of};
+use core::ptr;
+use r_efi::efi::{self, BootServices, RuntimeServices, SystemTable, TableHeader};
+
+pub const AREA: Area = Area {
+    name: "tables",
+    checks: &[
+        ("system table header", system),
+        ("boot services header", boot),
+        ("runtime services header", runtime),
+        ("no empty slot in the boot services", boot_slots),
+        ("no empty slot in the runtime services", runtime_slots),
+        ("consoles", consoles),
+        ("firmware vendor", vendor),
+        ("SetVirtualAddressMap is not for boot time", too_early),
+    ],
+};
+
+/// The oldest revision with QueryVariableInfo and capsules; Linux looks for it.
+const MIN_REVISION: u32 = efi::SYSTEM_TABLE_REVISION_2_00;
+
+/// Offset of `hdr.crc32`, which counts as 0 in the checksum itself.
+const CRC: usize = offset_of!(TableHeader, crc32);
+
+/// Reads a byte of a table.
+fn byte<T>(table: *const T, offset: usize) -> u8 {
+    // SAFETY: inside the table, as its header's size was checked first.
+    unsafe { table.cast::<u8>().wrapping_add(offset).read() }
+}
+
+/// Checks the header of a table with a size known to this binding.
+fn header<T>(table: *const T, header: &TableHeader, signature: u64) -> Outcome {
+    equal("signature", header.signature, signature)?;
+    holds("revision 2.0 or later", header.revision >= MIN_REVISION)?;
+    equal("header size", header.header_size as usize, size_of::<T>())?;
+    equal("reserved field", header.reserved, 0)?;
+    let bytes = (0..size_of::<T>()).map(|offset| match offset.wrapping_sub(CRC) {
+        0..4 => 0,
+        _ => byte(table, offset),
+    });
+    equal("CRC-32", header.crc32, crc32(bytes))
+}
+
+/// Checks the system table, as is due after every change of it.
+pub fn system(guest: &Guest) -> Outcome {
+    let table = guest.system();
+    header::<SystemTable>(table, &table.hdr, efi::SYSTEM_TABLE_SIGNATURE)
+}
+
+fn boot(guest: &Guest) -> Outcome {
+    let table = guest.boot();
+    header::<BootServices>(table, &table.hdr, efi::BOOT_SERVICES_SIGNATURE)
+}
+
+/// Checks the runtime services table.
+pub fn runtime(guest: &Guest) -> Outcome {
+    let table = guest.runtime();
+    header::<RuntimeServices>(table, &table.hdr, efi::RUNTIME_SERVICES_SIGNATURE)
+}
+
+/// Checks that all words behind the header but the one at `reserved` are set.
+fn slots<T>(table: *const T, reserved: Option<usize>) -> Outcome {
+    for offset in (size_of::<TableHeader>()..size_of::<T>()).step_by(size_of::<usize>()) {
+        let empty = (offset..offset + size_of::<usize>()).all(|o| byte(table, o) == 0);
+        if empty && Some(offset) != reserved {
+            return Err(Failure::new(format_args!(
+                "expected a function at offset {offset:#x}, found null"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn boot_slots(guest: &Guest) -> Outcome {
+    slots(guest.boot(), Some(offset_of!(BootServices, reserved)))
+}
+
+fn runtime_slots(guest: &Guest) -> Outcome {
+    slots(guest.runtime(), None)
+}
+
+fn consoles(guest: &Guest) -> Outcome {
+    let table = guest.system();
+    holds("ConIn", !table.con_in.is_null())?;
+    holds("ConOut", !table.con_out.is_null())?;
+    holds("StdErr", !table.std_err.is_null())?;
+    holds("a ConsoleInHandle", !table.console_in_handle.is_null())?;
+    holds("a ConsoleOutHandle", !table.console_out_handle.is_null())?;
+    holds(
+        "a StandardErrorHandle",
+        !table.standard_error_handle.is_null(),
+    )
+}
+
+fn vendor(guest: &Guest) -> Outcome {
+    let vendor = guest.system().firmware_vendor;
+    holds("a vendor string", !vendor.is_null())?;
+    let length = (0..100).find(|&i| {
+        // SAFETY: the string goes on to its NUL, before which the search stops;
+        // Linux itself reads 100 characters.
+        unsafe { vendor.wrapping_add(i).read() == 0 }
+    });
+    holds(
+        "1 to 99 characters",
+        length.is_some_and(|length| length > 0),
+    )
+}
+
+fn too_early(guest: &Guest) -> Outcome {
+    let found = guest.set_virtual_address_map(0, 48, 1, ptr::null_mut());
+    status("SetVirtualAddressMap", found, efi::Status::UNSUPPORTED)
+}

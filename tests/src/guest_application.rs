@@ -1,0 +1,176 @@
+//! The guest application, an EFI application that tests the firmware from the
+//! inside: on bare machines, and with an initrd.
+//!
+//! QEMU passes an initrd on only along with a Linux kernel (hw/i386/x86.c), so
+//! for that case the application gets the setup header of one.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use xtask::build;
+use xtask::qemu::{Files, Machine};
+use xtask::vm::End;
+
+use crate::bench::Bench;
+use crate::pe_file::{self, get, put};
+
+/// What the application ends with when all went well.
+const SUCCESS: &str = " passed, 0 failed";
+
+/// Runs the application on machine `model`.
+///
+/// # Errors
+/// When one of its checks fails, or it does not get to the end.
+pub fn run(bench: &Bench, model: &str, memory: &str) -> Result<()> {
+    let machine = Machine {
+        model: model.into(),
+        memory: memory.into(),
+        kernel: Some(build::guest_image()),
+        ..bench.machine()
+    };
+    bench.expect(
+        &format!("guest-application-{model}"),
+        &machine,
+        End::Exited(0),
+        SUCCESS,
+    )?;
+    Ok(())
+}
+
+/// Runs the application with an initrd, of which it is told on its command line.
+///
+/// # Errors
+/// When one of its checks fails, or it does not get to the end.
+pub fn run_with_initrd(bench: &Bench) -> Result<()> {
+    let name = "guest-application-initrd";
+    let files = Files::create(&format!("{name}-files"))?;
+    let kernel = files.directory().join("kernel");
+    let initrd = files.directory().join("initrd");
+    let application = build::guest_image();
+    let bytes =
+        fs::read(&application).with_context(|| format!("cannot read {}", application.display()))?;
+    fs::write(&kernel, with_setup_header(&bytes)?)?;
+    // No multiple of anything: sizes have to be exact.
+    fs::write(&initrd, [0x5a; 1_000_003])?;
+    let machine = Machine {
+        kernel: Some(kernel),
+        initrd: Some(initrd),
+        command_line: "initrd".into(),
+        ..bench.machine()
+    };
+    bench.expect(name, &machine, End::Exited(0), SUCCESS)?;
+    files.remove()
+}
+
+/// Size of the headers that replace those of the application, also the size of
+/// the setup part as QEMU sees it.
+const HEADERS: usize = 0x1000;
+/// Where the PE headers go: behind the setup header.
+const SIGNATURE: usize = 0x400;
+
+/// `application` with the setup header of a Linux kernel in front of its own
+/// headers: Linux, Documentation/arch/x86/boot.rst.
+fn with_setup_header(application: &[u8]) -> Result<Vec<u8>> {
+    let (signature, sections) = pe_file::layout(application)?;
+    let count = get(application, signature + pe_file::SECTION_COUNT, 2)?;
+    let headers = get(application, signature + pe_file::HEADERS_SIZE, 4)?;
+    let end = sections + count * pe_file::SECTION_ENTRY;
+    ensure!(
+        headers <= HEADERS && end <= headers,
+        "the application's headers are too large"
+    );
+    let mut image = vec![0; HEADERS];
+    put(&mut image, 0, b"MZ")?;
+    put(
+        &mut image,
+        pe_file::SIGNATURE_POINTER,
+        &u32::try_from(SIGNATURE)?.to_le_bytes(),
+    )?;
+    put(&mut image, SIGNATURE, &application[signature..end])?;
+    let headers_size = u32::try_from(HEADERS)?.to_le_bytes();
+    put(&mut image, SIGNATURE + pe_file::HEADERS_SIZE, &headers_size)?;
+    for index in 0..count {
+        let entry = SIGNATURE + sections - signature + index * pe_file::SECTION_ENTRY;
+        let pointer = get(&image, entry + pe_file::RAW_POINTER, 4)?;
+        let moved = u32::try_from(pointer + HEADERS - headers)?;
+        put(
+            &mut image,
+            entry + pe_file::RAW_POINTER,
+            &moved.to_le_bytes(),
+        )?;
+    }
+    put_setup_header(&mut image)?;
+    image.extend_from_slice(&application[headers..]);
+    Ok(image)
+}
+
+fn put_setup_header(image: &mut [u8]) -> Result<()> {
+    let setup_sectors = u8::try_from(HEADERS / 512 - 1)?;
+    put(image, 0x1f1, &[setup_sectors])?;
+    put(image, 0x1fe, &0xaa55_u16.to_le_bytes())?;
+    put(image, 0x202, b"HdrS")?;
+    let version = 0x020f_u16;
+    put(image, 0x206, &version.to_le_bytes())?;
+    let loaded_high = 1;
+    put(image, 0x211, &[loaded_high])?;
+    let initrd_addr_max = 0x7fff_ffff_u32;
+    put(image, 0x22c, &initrd_addr_max.to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use ovmf_lite_loader::pe::Image;
+
+    use super::*;
+
+    /// A PE32+ image with headers of 0x200 bytes and one section.
+    fn application() -> Vec<u8> {
+        let mut file = vec![0; 0x400];
+        let signature = 0x78;
+        let mut optional_header = vec![0; 240];
+        let words = [
+            (0, 0x20b_u32),
+            (16, 0x1000),
+            (32, 0x1000),
+            (36, 0x200),
+            (56, 0x2000),
+        ];
+        for (at, value) in words.into_iter().chain([(60, 0x200), (68, 10), (108, 16)]) {
+            put(&mut optional_header, at, &value.to_le_bytes()).unwrap();
+        }
+        let section = [0x1000_u32, 0x1000, 0x200, 0x200]
+            .map(u32::to_le_bytes)
+            .concat();
+        put(&mut file, 0, b"MZ").unwrap();
+        put(&mut file, 0x3c, &0x78_u32.to_le_bytes()).unwrap();
+        put(&mut file, signature, b"PE\0\0\x64\x86\x01\0").unwrap();
+        put(&mut file, signature + 20, &[240, 0, 2, 0]).unwrap();
+        put(&mut file, signature + 24, &optional_header).unwrap();
+        put(&mut file, signature + 24 + 240, b".text\0\0\0").unwrap();
+        put(&mut file, signature + 24 + 240 + 8, &section).unwrap();
+        put(
+            &mut file,
+            signature + 24 + 240 + 36,
+            &0x6000_0020_u32.to_le_bytes(),
+        )
+        .unwrap();
+        file[0x200..].fill(0xc3);
+        file
+    }
+
+    #[test]
+    fn the_application_is_the_same_with_other_headers() {
+        let application = application();
+        let moved = with_setup_header(&application).unwrap();
+        assert_eq!(moved[0x202..0x206], *b"HdrS");
+        assert_eq!(moved.len(), HEADERS + 0x200);
+        let before = Image::parse(&application).unwrap();
+        let after = Image::parse(&moved).unwrap();
+        assert_eq!(
+            (before.size(), before.entry()),
+            (after.size(), after.entry())
+        );
+        let raw = |image: &Image| image.sections().map(|s| s.raw.to_vec()).collect::<Vec<_>>();
+        assert_eq!(raw(&before), raw(&after));
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests that boot virtual machines: cases, and the bench they run on.
+//!
+//! Each case is a function from a [`bench::Bench`] to success or an
+//! explanation; the test binary `vm` gives them names.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod guest_application;
+pub mod lifecycle;
+pub mod linux;
+pub mod pe_file;
+pub mod refusals;

@@ -1,0 +1,162 @@
+//! What is no kernel is refused with one clear line, within seconds.
+//!
+//! The files are shaped so that QEMU passes them on: without an initrd it takes
+//! anything that is longer than the setup header claims (QEMU, hw/i386/x86.c).
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use xtask::qemu::{Files, Machine};
+use xtask::vm::End;
+
+use crate::bench::{Bench, Release};
+use crate::pe_file::{self, put};
+
+/// How long a refusal may take, on a busy machine.
+const SECONDS: Duration = Duration::from_secs(20);
+
+/// A file that is no kernel for us.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    /// What the case is called.
+    pub name: &'static str,
+    content: fn() -> Result<Vec<u8>>,
+    /// What the error line says.
+    words: &'static str,
+}
+
+/// All of them.
+pub const REFUSALS: [Refusal; 4] = [
+    Refusal {
+        name: "refused-text",
+        content: text,
+        words: "kernel: not a PE image",
+    },
+    Refusal {
+        name: "refused-truncated-kernel",
+        content: truncated_kernel,
+        words: "kernel: truncated: section",
+    },
+    Refusal {
+        name: "refused-arm64-kernel",
+        content: arm64_kernel,
+        words: "machine 0xaa64",
+    },
+    Refusal {
+        name: "refused-section-outside-file",
+        content: section_outside_file,
+        words: "kernel: truncated: section",
+    },
+];
+
+impl Refusal {
+    /// Boots the file and expects the refusal.
+    ///
+    /// # Errors
+    /// When it is taken, or refused without a word or a failure.
+    pub fn run(&self, bench: &Bench) -> Result<()> {
+        let files = Files::create(&format!("{}-files", self.name))?;
+        let kernel = files.directory().join("kernel");
+        fs::write(&kernel, (self.content)()?)?;
+        refuse(bench, self.name, Some(kernel), self.words)?;
+        files.remove()
+    }
+}
+
+/// A machine with nothing to boot ends with a word, too.
+///
+/// # Errors
+/// When it does not.
+pub fn nothing_to_boot(bench: &Bench) -> Result<()> {
+    refuse(bench, "refused-nothing", None, "expected a kernel")
+}
+
+fn refuse(bench: &Bench, name: &str, kernel: Option<PathBuf>, words: &str) -> Result<()> {
+    let machine = Machine {
+        kernel,
+        ..bench.machine()
+    };
+    let outcome = bench.expect(name, &machine, End::Exited(1), words)?;
+    let errors = outcome.console.matches("error:").count();
+    ensure!(
+        errors == 1,
+        "expected one error, found {errors}:\n{}",
+        outcome.console
+    );
+    ensure!(
+        outcome.elapsed < SECONDS,
+        "it took {:?} to refuse",
+        outcome.elapsed
+    );
+    Ok(())
+}
+
+fn text() -> Result<Vec<u8>> {
+    Ok("Not a kernel.\n".repeat(32 * 1024).into_bytes())
+}
+
+fn kernel() -> Result<Vec<u8>> {
+    let image = Release::Bookworm.kernel()?.image;
+    fs::read(&image).with_context(|| format!("cannot read {}", image.display()))
+}
+
+/// All of the headers and a part of the sections.
+fn truncated_kernel() -> Result<Vec<u8>> {
+    let mut bytes = kernel()?;
+    bytes.truncate(64 * 1024);
+    Ok(bytes)
+}
+
+/// The headers of a PE32+ image for another machine: `IMAGE_FILE_MACHINE_ARM64`.
+fn arm64_kernel() -> Result<Vec<u8>> {
+    let signature = 64;
+    let mut bytes = vec![0; 16 * 1024];
+    put(&mut bytes, 0, b"MZ")?;
+    put(
+        &mut bytes,
+        pe_file::SIGNATURE_POINTER,
+        &64_u32.to_le_bytes(),
+    )?;
+    put(&mut bytes, signature, b"PE\0\0\x64\xaa")?;
+    put(
+        &mut bytes,
+        signature + pe_file::OPTIONAL_HEADER_SIZE,
+        &240_u16.to_le_bytes(),
+    )?;
+    put(
+        &mut bytes,
+        signature + pe_file::OPTIONAL_HEADER,
+        &0x20b_u16.to_le_bytes(),
+    )?;
+    Ok(bytes)
+}
+
+/// A real kernel whose first section claims to go on behind the file.
+fn section_outside_file() -> Result<Vec<u8>> {
+    let mut bytes = kernel()?;
+    let (_, first_section) = pe_file::layout(&bytes)?;
+    put(
+        &mut bytes,
+        first_section + pe_file::RAW_SIZE,
+        &0x7fff_f000_u32.to_le_bytes(),
+    )?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use ovmf_lite_loader::pe::Image;
+
+    use super::*;
+
+    #[test]
+    fn made_up_files_are_refused_by_the_loader_for_their_reason() {
+        assert!(Image::parse(&text().unwrap()).is_err());
+        let Err(error) = Image::parse(&arm64_kernel().unwrap()) else {
+            panic!("an ARM64 image was taken");
+        };
+        assert!(error.to_string().to_lowercase().contains("aa64"), "{error}");
+    }
+}

@@ -1,0 +1,236 @@
+//! Firmware and operating system, as far as the runtime image can tell.
+//!
+//! Calls go through the tables as an operating system finds them, in the types
+//! of r-efi: the image is built with another binding, so an ABI mistake in one
+//! of them shows.
+
+use super::views::Views;
+use ovmf_lite_loader::pe;
+use ovmf_lite_services::resident::{Clock, Entry, HANDOFF_VERSION, Handoff, Reset};
+use r_efi::efi::{Guid, MemoryDescriptor, RuntimeServices, Status, SystemTable};
+use std::ffi::c_void;
+use std::ptr;
+
+/// A vendor for the variables of these tests.
+pub const VENDOR: Guid = Guid::from_fields(0x1234_5678, 0x9abc, 0xdef0, 1, 2, &[3, 4, 5, 6, 7, 8]);
+
+/// The image, placed and entered.
+pub struct Machine {
+    /// The memory it is in.
+    pub views: Views,
+    /// What it handed back.
+    pub handoff: Handoff,
+    /// The system table, in the view the operating system uses now.
+    pub system: *mut SystemTable,
+}
+
+/// A string as UEFI wants it.
+pub fn utf16(text: &str) -> Vec<u16> {
+    text.encode_utf16().chain([0]).collect()
+}
+
+/// The firmware's half of the contract, without any hardware.
+pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
+    Handoff {
+        version: HANDOFF_VERSION,
+        clock,
+        image_size: image_size as u64,
+        reset: Reset::default(),
+        system_table: ptr::null_mut(),
+        configuration_tables: ptr::null_mut(),
+        configuration_table_capacity: 0,
+        rt_properties: ptr::null(),
+        exit_boot_services: None,
+    }
+}
+
+/// Places the image in `views` and calls its entry point.
+pub fn enter(file: &[u8], views: &Views, handoff: &mut Handoff) -> usize {
+    let image = pe::Image::parse(file).expect("the image is a PE file");
+    // SAFETY: the view is mapped, and nobody else knows of it.
+    let memory = unsafe { std::slice::from_raw_parts_mut(views.first, views.size) };
+    image
+        .place(memory, views.first.addr() as u64)
+        .expect("the image fits");
+    let entry = views.first.wrapping_add(image.entry() as usize);
+    // SAFETY: the entry point of the runtime image is an `Entry`.
+    let entry = unsafe { std::mem::transmute::<*mut u8, Entry>(entry) };
+    // SAFETY: called once, with a handoff of our own.
+    unsafe { entry(handoff) }.0
+}
+
+impl Machine {
+    /// A machine at boot.
+    pub fn boot(file: &[u8], clock: Clock) -> Self {
+        let size = pe::Image::parse(file)
+            .expect("the image is a PE file")
+            .size();
+        let views = Views::new(size);
+        let mut handoff = handoff(clock, size);
+        assert_eq!(enter(file, &views, &mut handoff), 0, "entry point");
+        let system = handoff.system_table.cast();
+        Self {
+            views,
+            handoff,
+            system,
+        }
+    }
+
+    /// A machine after ExitBootServices.
+    pub fn exited(file: &[u8]) -> Self {
+        let machine = Self::boot(file, Clock::NONE);
+        machine.exit_boot_services();
+        machine
+    }
+
+    /// Tells the image that boot services are gone.
+    pub fn exit_boot_services(&self) {
+        let callback = self.handoff.exit_boot_services.expect("a callback");
+        // SAFETY: the callback is in the image, which is still mapped there.
+        unsafe { callback() }
+    }
+
+    /// The system table.
+    pub fn system(&self) -> &SystemTable {
+        // SAFETY: the table is in a mapped view, and no service is running.
+        unsafe { &*self.system }
+    }
+
+    /// The runtime services table, found through the system table.
+    pub fn services(&self) -> &RuntimeServices {
+        // SAFETY: the table is in a mapped view, and no service is running.
+        unsafe { &*self.system().runtime_services }
+    }
+
+    /// The whole image, in the view the operating system uses now, as words.
+    pub fn words(&self) -> Vec<usize> {
+        let in_first = (self.views.first.addr()..self.views.first.addr() + self.views.size)
+            .contains(&self.system.addr());
+        let view = if in_first {
+            self.views.first
+        } else {
+            self.views.second
+        };
+        // SAFETY: the view is mapped and aligned, and no service is running.
+        unsafe { std::slice::from_raw_parts(view.cast::<usize>(), self.views.size / 8) }.to_vec()
+    }
+
+    /// SetVariable.
+    pub fn set(&self, name: &str, attributes: u32, data: &[u8]) -> Status {
+        let mut name = utf16(name);
+        let (mut vendor, data_pointer) = (VENDOR, data.as_ptr().cast_mut().cast());
+        // SAFETY: all pointers are to live locals.
+        unsafe {
+            (self.services().set_variable)(
+                name.as_mut_ptr(),
+                &mut vendor,
+                attributes,
+                data.len(),
+                data_pointer,
+            )
+        }
+    }
+
+    /// GetVariable into a buffer of `room` bytes, or NULL if that is `None`:
+    /// status, attributes, size and data.
+    pub fn get_into(
+        &self,
+        name: &str,
+        size: usize,
+        room: Option<usize>,
+    ) -> (Status, u32, usize, Vec<u8>) {
+        let (mut name, mut vendor) = (utf16(name), VENDOR);
+        let (mut attributes, mut size) = (u32::MAX, size);
+        let mut data = vec![0xa5u8; room.unwrap_or(0)];
+        let pointer = room.map_or(ptr::null_mut(), |_| data.as_mut_ptr().cast::<c_void>());
+        // SAFETY: all pointers are to live locals, or NULL where that is allowed.
+        let status = unsafe {
+            (self.services().get_variable)(
+                name.as_mut_ptr(),
+                &mut vendor,
+                &mut attributes,
+                &mut size,
+                pointer,
+            )
+        };
+        (status, attributes, size, data)
+    }
+
+    /// GetVariable as everybody uses it.
+    pub fn get(&self, name: &str) -> Result<(u32, Vec<u8>), Status> {
+        match self.get_into(name, 256, Some(256)) {
+            (Status::SUCCESS, attributes, size, mut data) => {
+                data.truncate(size);
+                Ok((attributes, data))
+            }
+            (status, ..) => Err(status),
+        }
+    }
+
+    /// GetNextVariableName, with `size` as the size of `name`.
+    pub fn next(&self, size: &mut usize, name: &mut [u16], vendor: &mut Guid) -> Status {
+        // SAFETY: all pointers are to live buffers, `name` has at least `size` bytes.
+        unsafe { (self.services().get_next_variable_name)(size, name.as_mut_ptr(), vendor) }
+    }
+
+    /// All variable names, in order.
+    pub fn list(&self) -> Vec<String> {
+        let (mut name, mut vendor, mut names) = ([0u16; 64], VENDOR, vec![]);
+        loop {
+            let mut size = size_of_val(&name);
+            match self.next(&mut size, &mut name, &mut vendor) {
+                Status::SUCCESS => names.push(String::from_utf16_lossy(&name[..size / 2 - 1])),
+                status => {
+                    assert_eq!(status, Status::NOT_FOUND);
+                    return names;
+                }
+            }
+        }
+    }
+
+    /// QueryVariableInfo: storage, remaining, largest.
+    pub fn query(&self, attributes: u32) -> Result<[u64; 3], Status> {
+        let [mut storage, mut remaining, mut largest] = [0; 3];
+        // SAFETY: all pointers are to live locals.
+        let status = unsafe {
+            (self.services().query_variable_info)(
+                attributes,
+                &mut storage,
+                &mut remaining,
+                &mut largest,
+            )
+        };
+        if status.is_error() {
+            Err(status)
+        } else {
+            Ok([storage, remaining, largest])
+        }
+    }
+
+    /// SetVirtualAddressMap with `map`, whose descriptors take `stride` bytes.
+    pub fn set_virtual_address_map(&self, map: &[MemoryDescriptor], stride: usize) -> Status {
+        let mut bytes = vec![0xa5u8; map.len() * stride];
+        for (descriptor, to) in map.iter().zip(bytes.chunks_exact_mut(stride)) {
+            // SAFETY: the chunk has room for a descriptor.
+            unsafe {
+                to.as_mut_ptr()
+                    .cast::<MemoryDescriptor>()
+                    .write_unaligned(*descriptor)
+            };
+        }
+        self.raw_set_virtual_address_map(bytes.len(), stride, 1, bytes.as_mut_ptr().cast())
+    }
+
+    /// SetVirtualAddressMap as it is; `map` is NULL or has `size` bytes.
+    pub fn raw_set_virtual_address_map(
+        &self,
+        size: usize,
+        stride: usize,
+        version: u32,
+        map: *mut MemoryDescriptor,
+    ) -> Status {
+        let service = self.services().set_virtual_address_map;
+        // SAFETY: the map is as large as it claims.
+        unsafe { service(size, stride, version, map) }
+    }
+}

@@ -1,0 +1,52 @@
+//! Virtual machines as tests. Only `cargo xtask test` runs them: they need QEMU,
+//! Debian's kernels and a built firmware, so a plain `cargo test` ignores them.
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use ovmf_lite_tests::bench::Bench;
+use ovmf_lite_tests::linux::Case;
+use ovmf_lite_tests::{guest_application, lifecycle, linux, refusals};
+use xtask::test::Session;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Half of a guest's time is QEMU's other threads': more in parallel only
+    // brings more of them near their time limits.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    let all = Session::current().is_some_and(|session| session.all);
+    libtest_mimic::run(&arguments, trials(all)).exit();
+}
+
+fn trials(all: bool) -> Vec<Trial> {
+    let mut trials: Vec<_> = linux::cases(all).into_iter().map(linux_trial).collect();
+    trials.extend([("q35", "128M"), ("pc", "6G")].map(|(model, memory)| {
+        let run = move |bench: &Bench| guest_application::run(bench, model, memory);
+        trial(format!("guest-application-{model}"), run)
+    }));
+    trials.push(trial(
+        "guest-application-initrd".into(),
+        guest_application::run_with_initrd,
+    ));
+    trials.extend(["acpi", "efi"].map(|method| {
+        trial(format!("reset-{method}"), move |bench| {
+            lifecycle::reset(bench, method)
+        })
+    }));
+    trials.push(trial("ten-boots".into(), lifecycle::ten_boots));
+    trials.extend(refusals::REFUSALS.map(|one| trial(one.name.into(), move |b| one.run(b))));
+    trials.push(trial("refused-nothing".into(), refusals::nothing_to_boot));
+    trials
+}
+
+fn linux_trial(case: Case) -> Trial {
+    trial(case.name(), move |bench| case.run(bench))
+}
+
+fn trial(name: String, run: impl FnOnce(&Bench) -> anyhow::Result<()> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || {
+        let Some(session) = Session::current() else {
+            return Ok(Completion::ignored_with("needs QEMU: cargo xtask test"));
+        };
+        run(&Bench::new(session)).map_err(|error| Failed::from(format!("{error:#}")))?;
+        Ok(Completion::Completed)
+    })
+}

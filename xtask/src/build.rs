@@ -1,0 +1,151 @@
+//! Builds the firmware and everything that goes into it, and measures it.
+//!
+//! Refuses a runtime image that could not live on after ExitBootServices: one
+//! that needs relocation or imports, has a section that is both writable and
+//! executable or shares its pages, or is larger than promised.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use ovmf_lite_loader::pe::Image;
+
+use crate::{flash, host, process, workspace};
+
+const PAGE: u32 = 4096;
+/// Largest runtime region: what the guest never gets back.
+pub const RUNTIME_LIMIT: usize = 128 * 1024;
+/// Most bytes of the flash that may be neither zero nor erased.
+const OCCUPIED_LIMIT: usize = 160 * 1024;
+
+/// The firmware in its two wrappings.
+#[derive(Clone, Debug)]
+pub struct Firmware {
+    /// For Xen PVH guests, QEMU's `-kernel` and other PVH loaders.
+    pub elf: PathBuf,
+    /// For QEMU's `-bios` and pflash.
+    pub flash: PathBuf,
+}
+
+/// Builds the firmware: `ovmf-lite.elf` and `ovmf-lite.fd` in the target directory.
+///
+/// # Errors
+/// When something does not compile or breaks a promise of size or shape.
+pub fn firmware() -> Result<Firmware> {
+    host::require_rust_targets()?;
+    let runtime = runtime_image()?;
+    let elf = workspace::target().join("ovmf-lite.elf");
+    fs::copy(compile_firmware(&runtime)?, &elf).context("cannot copy the firmware's ELF file")?;
+    let flash = flash_image();
+    write_flash(&elf, &flash).with_context(|| format!("no flash image of {}", elf.display()))?;
+    Ok(Firmware { elf, flash })
+}
+
+/// Where [`firmware`] puts the flash image.
+pub fn flash_image() -> PathBuf {
+    workspace::target().join("ovmf-lite.fd")
+}
+
+/// Builds the guest test application, an EFI application.
+///
+/// # Errors
+/// When it does not compile.
+pub fn guest_application() -> Result<()> {
+    host::require_rust_targets()?;
+    compile("ovmf-lite-guest", "x86_64-unknown-uefi", "release", |_| {})
+}
+
+/// Where [`guest_application`] puts the application.
+pub fn guest_image() -> PathBuf {
+    workspace::target().join("x86_64-unknown-uefi/release/ovmf-lite-guest.efi")
+}
+
+/// Builds the runtime image and checks its promises.
+///
+/// # Errors
+/// When it does not compile or breaks one.
+pub fn runtime_image() -> Result<PathBuf> {
+    compile(
+        "ovmf-lite-runtime",
+        "x86_64-unknown-uefi",
+        "runtime",
+        |_| {},
+    )?;
+    let path = workspace::target().join("x86_64-unknown-uefi/runtime/ovmf-lite-runtime.efi");
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let size = check_runtime_image(&bytes)
+        .with_context(|| format!("the runtime image {} is unfit", workspace::shown(&path)))?;
+    eprintln!(
+        "xtask: runtime region {} KiB of at most {}",
+        size / 1024,
+        RUNTIME_LIMIT / 1024
+    );
+    Ok(path)
+}
+
+fn compile_firmware(runtime: &Path) -> Result<PathBuf> {
+    compile("ovmf-lite", "x86_64-unknown-none", "release", |cargo| {
+        cargo.env("OVMF_LITE_RUNTIME_IMAGE", runtime);
+    })?;
+    Ok(workspace::target().join("x86_64-unknown-none/release/ovmf-lite"))
+}
+
+fn compile(
+    package: &str,
+    target: &str,
+    profile: &str,
+    adjust: impl FnOnce(&mut Command),
+) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--quiet", "--package", package]);
+    cargo.args(["--target", target, "--profile", profile]);
+    adjust(&mut cargo);
+    process::run(&mut cargo)
+}
+
+fn write_flash(elf: &Path, path: &Path) -> Result<()> {
+    let flash = flash::from_elf(&fs::read(elf)?)?;
+    let occupied = flash::occupied(&flash);
+    eprintln!(
+        "xtask: flash image {} KiB, {occupied} bytes of it neither 00 nor FF, of at most {OCCUPIED_LIMIT}",
+        flash.len() / 1024
+    );
+    ensure!(
+        occupied < OCCUPIED_LIMIT,
+        "the firmware outgrew its promise to stay small"
+    );
+    fs::write(path, &flash)?;
+    Ok(())
+}
+
+/// Checks the promises of the runtime image and returns its size in bytes.
+///
+/// # Errors
+/// With the promise that is broken.
+pub fn check_runtime_image(bytes: &[u8]) -> Result<usize> {
+    let image = Image::parse(bytes)?;
+    let size = image.size();
+    if image.has_relocations() {
+        bail!("it has base relocations: something in it holds an address");
+    }
+    if image.imports() {
+        bail!("it imports symbols: nothing will be there to provide them");
+    }
+    if size > RUNTIME_LIMIT {
+        bail!("it takes {size} bytes of the guest's memory, the limit is {RUNTIME_LIMIT}");
+    }
+    for section in image.sections() {
+        let name = section.name;
+        if section.writable() && section.executable() {
+            bail!("its section {name} is writable and executable");
+        }
+        if !section.rva.is_multiple_of(PAGE) {
+            bail!(
+                "its section {name} starts at {:#x}, not at a page",
+                section.rva
+            );
+        }
+    }
+    Ok(size)
+}

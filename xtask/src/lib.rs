@@ -1,0 +1,23 @@
+//! What a developer runs: build, boot, test, check.
+//!
+//! The binary is a command line over this library, so that the tests that boot
+//! virtual machines use the same QEMU command line and the same guest as
+//! `cargo xtask boot`. Everything is written below the target directory; the
+//! host's own packages are only touched by [`host::require`], and it says so.
+#![forbid(unsafe_code)]
+
+pub mod accel;
+pub mod boot;
+pub mod build;
+pub mod check;
+pub mod debian;
+pub mod flash;
+pub mod guest;
+pub mod host;
+pub mod kernel;
+pub mod process;
+pub mod qemu;
+pub mod source;
+pub mod test;
+pub mod vm;
+pub mod workspace;

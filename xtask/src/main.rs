@@ -1,0 +1,41 @@
+//! `cargo xtask`: the command line over the library of the same name.
+//!
+//! Ends with status 0 only when what was asked for was done; otherwise with the
+//! guest's own status, or 1 and one line on standard error.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::{boot, build, check, test};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the firmware: target/ovmf-lite.elf and target/ovmf-lite.fd
+    Build,
+    /// Boot a Linux kernel through the firmware in QEMU
+    Boot(Box<boot::Options>),
+    /// Check formatting, lints, documentation and the house rules
+    Check,
+    /// Run every test: checks, host tests, virtual machines
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Build => build::firmware().map(|_| ExitCode::SUCCESS),
+        Task::Boot(options) => boot::run(&options),
+        Task::Check => check::run().map(|()| ExitCode::SUCCESS),
+        Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,270 @@
+//! The one QEMU command line: which machine, and where its outputs go.
+//!
+//! Nothing comes from QEMU's defaults or its user configuration. A guest that
+//! panics, or a firmware that gives up, ends QEMU with status 1 by way of the
+//! pvpanic device (QEMU, docs/specs/pvpanic.rst).
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::accel::Accelerator;
+use crate::workspace;
+
+/// What to emulate and what to start in it.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// `-machine`: `q35` or `pc`.
+    pub model: String,
+    /// `-cpu`; without it the most that the accelerator has to offer.
+    pub cpu: Option<String>,
+    /// `-m`: a number with a unit, such as `512M`.
+    pub memory: String,
+    /// `-smp`: number of processors.
+    pub processors: u32,
+    /// `-accel`.
+    pub accelerator: Accelerator,
+    /// `-bios`: the flash image; without it QEMU's own SeaBIOS.
+    pub firmware: Option<PathBuf>,
+    /// `-kernel`.
+    pub kernel: Option<PathBuf>,
+    /// `-initrd`.
+    pub initrd: Option<PathBuf>,
+    /// `-append`: the kernel's command line; needs a kernel.
+    pub command_line: String,
+    /// Whether a reset starts the machine again instead of ending QEMU.
+    pub resets: bool,
+    /// More arguments, as they are.
+    pub extra: Vec<OsString>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            model: "q35".into(),
+            cpu: None,
+            memory: "512M".into(),
+            processors: 1,
+            accelerator: Accelerator::Tcg,
+            firmware: None,
+            kernel: None,
+            initrd: None,
+            command_line: String::new(),
+            resets: false,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// Where the first serial port goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// To the terminal, which also controls QEMU (Ctrl-A h), and to the file.
+    Terminal,
+    /// To the file.
+    File,
+}
+
+/// The files a run needs and leaves behind.
+#[derive(Clone, Debug)]
+pub struct Files {
+    directory: PathBuf,
+}
+
+impl Files {
+    /// A new directory below the target directory, named after `name` and our
+    /// process.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create(name: &str) -> Result<Files> {
+        let name = format!("{name}-{}", std::process::id());
+        let directory = workspace::target().join("vm").join(name);
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        Ok(Files { directory })
+    }
+
+    /// Removes the files, which nobody needs after a success.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.directory)
+            .with_context(|| format!("cannot remove {}", self.directory.display()))
+    }
+
+    /// Their directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// First serial port: the console.
+    pub fn console(&self) -> PathBuf {
+        self.directory.join("console.log")
+    }
+
+    /// Second serial port: what the guest's command printed, and its status.
+    pub fn report(&self) -> PathBuf {
+        self.directory.join("report.log")
+    }
+
+    /// Debug port 0x402: the firmware's log.
+    pub fn debug(&self) -> PathBuf {
+        self.directory.join("debug.log")
+    }
+
+    /// What QEMU itself had to say.
+    pub fn qemu(&self) -> PathBuf {
+        self.directory.join("qemu.log")
+    }
+}
+
+impl Machine {
+    /// QEMU's arguments for this machine.
+    pub fn arguments(&self, files: &Files, console: Console) -> Vec<OsString> {
+        let mut arguments = Arguments::default();
+        arguments.words("-nodefaults -no-user-config -display none");
+        self.add_hardware(&mut arguments);
+        add_outputs(&mut arguments, files, console);
+        self.add_payload(&mut arguments);
+        arguments.0.extend(self.extra.iter().cloned());
+        arguments.0
+    }
+
+    fn add_hardware(&self, arguments: &mut Arguments) {
+        arguments.pair("-machine", &self.model);
+        arguments.pair("-accel", self.accelerator.name());
+        arguments.pair(
+            "-cpu",
+            self.cpu.as_deref().unwrap_or(self.accelerator.best_cpu()),
+        );
+        arguments.pair("-m", &self.memory);
+        arguments.pair("-smp", self.processors.to_string());
+        arguments.words("-device pvpanic -action panic=exit-failure");
+        if !self.resets {
+            arguments.words("-no-reboot");
+        }
+    }
+
+    fn add_payload(&self, arguments: &mut Arguments) {
+        for (option, file) in [
+            ("-bios", &self.firmware),
+            ("-kernel", &self.kernel),
+            ("-initrd", &self.initrd),
+        ] {
+            if let Some(file) = file {
+                arguments.pair(option, file);
+            }
+        }
+        // QEMU refuses a command line without a kernel.
+        if self.kernel.is_some() {
+            arguments.pair("-append", &self.command_line);
+        }
+    }
+}
+
+fn add_outputs(arguments: &mut Arguments, files: &Files, console: Console) {
+    let console_file = escaped(&files.console());
+    match console {
+        Console::Terminal => {
+            let terminal = format!("stdio,id=console,mux=on,signal=off,logfile={console_file}");
+            arguments.pair("-chardev", terminal);
+            arguments.words("-mon chardev=console");
+        }
+        Console::File => arguments.pair("-chardev", format!("file,id=console,path={console_file}")),
+    }
+    let report = escaped(&files.report());
+    arguments.pair("-chardev", format!("file,id=report,path={report}"));
+    arguments.words("-serial chardev:console -serial chardev:report");
+    let debug = escaped(&files.debug());
+    arguments.pair("-chardev", format!("file,id=debug,path={debug}"));
+    arguments.words("-device isa-debugcon,iobase=0x402,chardev=debug");
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn words(&mut self, words: &str) {
+        self.0.extend(words.split(' ').map(OsString::from));
+    }
+
+    fn pair(&mut self, option: &str, value: impl Into<OsString>) {
+        self.0.extend([option.into(), value.into()]);
+    }
+}
+
+/// `path` inside an option list, where a comma ends a value unless doubled.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(machine: &Machine, console: Console) -> String {
+        let arguments = machine.arguments(
+            &Files {
+                directory: "/a,b".into(),
+            },
+            console,
+        );
+        let words: Vec<_> = arguments
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn every_part_of_the_machine_is_named() {
+        let machine = Machine {
+            model: "pc".into(),
+            cpu: Some("qemu64".into()),
+            memory: "6G".into(),
+            processors: 4,
+            firmware: Some("fw.fd".into()),
+            kernel: Some("vmlinuz".into()),
+            initrd: Some("initrd".into()),
+            command_line: "console=ttyS0 quiet".into(),
+            extra: vec!["-S".into()],
+            ..Machine::default()
+        };
+        let line = line(&machine, Console::File);
+        let hardware = "-machine pc -accel tcg -cpu qemu64 -m 6G -smp 4 -device pvpanic";
+        let payload = "-bios fw.fd -kernel vmlinuz -initrd initrd -append console=ttyS0 quiet -S";
+        assert!(
+            line.starts_with("-nodefaults -no-user-config -display none -machine"),
+            "{line}"
+        );
+        assert!(line.contains(hardware), "{line}");
+        assert!(line.contains("-no-reboot"), "{line}");
+        assert!(line.ends_with(payload), "{line}");
+    }
+
+    #[test]
+    fn a_machine_without_kernel_has_no_command_line() {
+        let machine = Machine {
+            resets: true,
+            ..Machine::default()
+        };
+        let line = line(&machine, Console::File);
+        assert!(
+            !line.contains("-append") && !line.contains("-no-reboot"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn commas_in_paths_do_not_end_the_option() {
+        let line = line(&Machine::default(), Console::Terminal);
+        assert!(
+            line.contains("signal=off,logfile=/a,,b/console.log -mon"),
+            "{line}"
+        );
+    }
+}
