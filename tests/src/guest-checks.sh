@@ -30,7 +30,9 @@ echo "runtime region: $runtime_kib KiB at $(cat "$1/phys_addr")"
 # --- what the guest gets: all but 1 MiB and the runtime region
 
 usable=0
-for range in $(sed -n 's/.*BIOS-e820: \[mem \(0x[0-9a-f]*\)-\(0x[0-9a-f]*\)\] usable.*/\1,\2/p' /tmp/dmesg); do
+# Linux 7 says "System RAM" where older versions say "usable".
+pattern='s/.*BIOS-e820: \[mem \(0x[0-9a-f]*\)-\(0x[0-9a-f]*\)\] *\(usable\|System RAM\)$/\1,\2/p'
+for range in $(sed -n "$pattern" /tmp/dmesg); do
     usable=$((usable + ${range#*,} - ${range%,*} + 1))
 done
 missing_kib=$((MEMORY_KIB - usable / 1024))

@@ -149,3 +149,74 @@ pub fn check_runtime_image(bytes: &[u8]) -> Result<usize> {
     }
     Ok(size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: u32 = 0x6000_0020;
+    const WRITABLE_CODE: u32 = 0xe000_0020;
+
+    /// A PE32+ image of `size` bytes with one section at `rva`; the second data
+    /// directory, the imports, is at `imports`. Offsets are those of the
+    /// Microsoft PE Format, "Optional Header" and "Section Table".
+    fn image(size: u32, rva: u32, characteristics: u32, imports: u32) -> Vec<u8> {
+        let mut file = vec![0; 0x400];
+        let mut put = |at: usize, value: &[u8]| file[at..at + value.len()].copy_from_slice(value);
+        put(0, b"MZ");
+        put(0x3c, &[0x40]);
+        put(0x40, b"PE\0\0\x64\x86\x01\0");
+        put(0x54, &[240, 0, 2, 0]);
+        let optional_header = [
+            (0, 0x20b),
+            (16, rva),
+            (32, 0x200),
+            (36, 0x200),
+            (56, size),
+            (60, 0x200),
+            (68, 10),
+            (108, 16),
+            (120, imports),
+            (124, if imports == 0 { 0 } else { 0x10 }),
+        ];
+        for (at, value) in optional_header {
+            put(0x58 + at, &value.to_le_bytes());
+        }
+        put(0x148, b".text\0\0\0");
+        for (at, value) in [
+            (8, 0x200),
+            (12, rva),
+            (16, 0x200),
+            (20, 0x200),
+            (36, characteristics),
+        ] {
+            put(0x148 + at, &value.to_le_bytes());
+        }
+        file
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        check_runtime_image(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_closed_image_is_taken() {
+        let largest = u32::try_from(RUNTIME_LIMIT).unwrap();
+        assert_eq!(
+            check_runtime_image(&image(largest, 0x1000, CODE, 0)).unwrap(),
+            RUNTIME_LIMIT
+        );
+    }
+
+    #[test]
+    fn broken_promises_are_named() {
+        let writable = refusal(&image(0x2000, 0x1000, WRITABLE_CODE, 0));
+        assert!(writable.contains("writable and executable"), "{writable}");
+        let unaligned = refusal(&image(0x2000, 0x1200, CODE, 0));
+        assert!(unaligned.contains("not at a page"), "{unaligned}");
+        let open = refusal(&image(0x2000, 0x1000, CODE, 0x1000));
+        assert!(open.contains("imports"), "{open}");
+        let large = refusal(&image(0x21000, 0x1000, CODE, 0));
+        assert!(large.contains("the limit is 131072"), "{large}");
+    }
+}

@@ -36,7 +36,7 @@ show_region() {
 show_efi() {
     echo
     echo "The kernel's EFI lines:"
-    dmesg | grep -i efi | sed 's/^/  /'
+    dmesg | grep -iE '(^|[^a-z])efi' | sed 's/^/  /'
     echo
     echo "What the firmware keeps (/sys/firmware/efi/runtime-map):"
     for region in /sys/firmware/efi/runtime-map/*/; do
