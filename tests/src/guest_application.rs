@@ -37,6 +37,29 @@ pub fn run(bench: &Bench, model: &str, memory: &str) -> Result<()> {
     Ok(())
 }
 
+/// Has the application read where no memory is, and expects the whole report.
+///
+/// # Errors
+/// When a part of the report is missing, or the machine goes on.
+pub fn fault(bench: &Bench) -> Result<()> {
+    let machine = Machine {
+        kernel: Some(build::guest_image()),
+        command_line: "fault".into(),
+        ..bench.machine()
+    };
+    let report = "exception 14: page fault, error code 0x0";
+    let outcome = bench.expect("exception", &machine, End::Exited(1), report)?;
+    // The address that `tests/guest/src/ports.rs` reads.
+    for part in ["rip 0000", "cr2 0000123456789000", "rsp 0000", "r15 "] {
+        ensure!(
+            outcome.console.contains(part),
+            "expected `{part}` in:\n{}",
+            outcome.console
+        );
+    }
+    Ok(())
+}
+
 /// Runs the application with an initrd, of which it is told on its command line.
 ///
 /// # Errors

@@ -50,3 +50,20 @@ pub fn ten_boots(bench: &Bench) -> Result<()> {
     );
     Ok(())
 }
+
+/// Without the DMA interface of fw_cfg everything comes through its ports.
+///
+/// # Errors
+/// When the firmware says otherwise or Linux does not come up with its initrd.
+pub fn by_port(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine();
+    let off = ["-global", "fw_cfg_io.dma_enabled=off"];
+    machine.extra.extend(off.map(Into::into));
+    let outcome = bench.succeed("fw-cfg-by-port", machine, LINUX, "exit 0")?;
+    ensure!(
+        outcome.console.contains("fw_cfg by port"),
+        "DMA was not off:\n{}",
+        outcome.console
+    );
+    Ok(())
+}

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use xtask::process;
 use xtask::qemu::{Files, Machine};
 use xtask::vm::End;
 
@@ -71,6 +72,26 @@ impl Refusal {
 /// When it does not.
 pub fn nothing_to_boot(bench: &Bench) -> Result<()> {
     refuse(bench, "refused-nothing", None, "expected a kernel")
+}
+
+/// `cargo xtask boot` with a file that is no kernel ends with a status that is
+/// not 0 and a line that says what is wrong, also where QEMU refuses the file
+/// before the firmware sees it.
+///
+/// # Errors
+/// When it does not.
+pub fn command(name: &str, content: &[u8], words: &str) -> Result<()> {
+    let files = Files::create(&format!("{name}-files"))?;
+    let kernel = files.directory().join("kernel");
+    fs::write(&kernel, content)?;
+    let mut boot = process::cargo();
+    boot.args(["xtask", "boot", "--accel", "tcg", "--timeout", "60"]);
+    let output = boot.arg("--kernel").arg(&kernel).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let last = errors.lines().last().unwrap_or_default();
+    ensure!(!output.status.success(), "it succeeded:\n{errors}");
+    ensure!(last.contains(words), "expected `{words}` in:\n{errors}");
+    files.remove()
 }
 
 fn refuse(bench: &Bench, name: &str, kernel: Option<PathBuf>, words: &str) -> Result<()> {

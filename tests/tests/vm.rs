@@ -32,6 +32,17 @@ fn trials(all: bool) -> Vec<Trial> {
         })
     }));
     trials.push(trial("ten-boots".into(), lifecycle::ten_boots));
+    trials.push(trial("fw-cfg-by-port".into(), lifecycle::by_port));
+    trials.push(trial("exception".into(), guest_application::fault));
+    let no_kernels: [(_, &[u8], _); 2] = [
+        ("command-empty", b"", "the file is empty"),
+        ("command-text", b"Not a kernel.\n", "not a PE image"),
+    ];
+    trials.extend(no_kernels.map(|(name, content, words)| {
+        trial(name.into(), move |_| {
+            refusals::command(name, content, words)
+        })
+    }));
     trials.extend(refusals::REFUSALS.map(|one| trial(one.name.into(), move |b| one.run(b))));
     trials.push(trial("refused-nothing".into(), refusals::nothing_to_boot));
     trials

@@ -73,9 +73,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     check(options)?;
     let files = Files::create("boot")?;
     let machine = machine(options, &files)?;
+    let kernel = machine.kernel.clone();
     let vm = Vm::start(&machine, &files, console(options))?;
     let outcome = vm.wait(limit(options), echo(options))?;
     let logs = workspace::shown(files.directory());
+    if let Some(defect) = refused_by_qemu(kernel, &outcome) {
+        bail!(
+            "QEMU did not take the kernel {defect}{}",
+            qemu_said(&outcome)
+        );
+    }
     let code = verdict(options, &outcome).map_err(|error| anyhow!("{error} (logs: {logs})"))?;
     files.remove()?;
     Ok(code)
@@ -108,7 +115,7 @@ fn machine(options: &Options, files: &Files) -> Result<Machine> {
         None => Kernel::fetch(Suite::Bookworm, "linux-image-cloud-amd64")?,
     };
     let initrd = match &options.initrd {
-        None => Some(own_initrd(options, &kernel, files)?),
+        None => own_initrd(options, &kernel, files)?,
         Some(_) => given_initrd(options),
     };
     Ok(Machine {
@@ -134,7 +141,12 @@ fn firmware(options: &Options) -> Result<Option<PathBuf>> {
     }
 }
 
-fn own_initrd(options: &Options, kernel: &Kernel, files: &Files) -> Result<PathBuf> {
+/// The initrd made here, unless QEMU would refuse it: then the firmware gets
+/// the kernel alone and says what it is.
+fn own_initrd(options: &Options, kernel: &Kernel, files: &Files) -> Result<Option<PathBuf>> {
+    if !kernel.takes_initrd()? {
+        return Ok(None);
+    }
     let purpose = match &options.exec {
         Some(command) => Purpose::Command(command.clone()),
         None if on_terminal(options) => Purpose::Shell,
@@ -142,7 +154,7 @@ fn own_initrd(options: &Options, kernel: &Kernel, files: &Files) -> Result<PathB
     };
     let file = files.directory().join("initrd.cpio");
     fs::write(&file, Guest::new(kernel, &[], &purpose)?.initramfs()?)?;
-    Ok(file)
+    Ok(Some(file))
 }
 
 fn given_initrd(options: &Options) -> Option<PathBuf> {
@@ -190,6 +202,15 @@ fn echo(options: &Options) -> Echo {
 fn limit(options: &Options) -> Option<Duration> {
     let given = options.timeout.map(Duration::from_secs);
     given.or_else(|| (!on_terminal(options)).then_some(TIME_LIMIT))
+}
+
+/// What is wrong with a kernel that QEMU refused before anything could run; its
+/// own messages do not always tell.
+fn refused_by_qemu(kernel: Option<PathBuf>, outcome: &Outcome) -> Option<String> {
+    let refused = outcome.console.is_empty() && !outcome.messages.is_empty();
+    kernel
+        .filter(|_| refused)
+        .and_then(|file| Kernel::at(&file).defect())
 }
 
 fn verdict(options: &Options, outcome: &Outcome) -> Result<ExitCode> {

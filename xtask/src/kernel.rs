@@ -1,13 +1,20 @@
 //! Linux kernels of Debian: the image, and its modules in loading order.
 
 use std::fs;
+use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use goblin::elf::Elf;
+use ovmf_lite_loader::pe::Image;
 
 use crate::debian::{self, Suite};
 use crate::{host, process};
+
+/// As much of a kernel as holds the signature of the setup header, and where.
+const HEAD: u64 = 0x206;
+const SETUP_SIGNATURE: Range<usize> = 0x202..0x206;
 
 /// A kernel image, with the modules that were installed with it.
 #[derive(Clone, Debug)]
@@ -70,6 +77,27 @@ impl Kernel {
             image: image.to_owned(),
             modules,
         }
+    }
+
+    /// Whether QEMU passes an initrd on with this kernel: only with one that has
+    /// the setup header of Linux (QEMU, hw/i386/x86.c; Linux,
+    /// Documentation/arch/x86/boot.rst).
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn takes_initrd(&self) -> Result<bool> {
+        let mut head = Vec::new();
+        let file = fs::File::open(&self.image)
+            .with_context(|| format!("cannot read {}", self.image.display()))?;
+        file.take(HEAD).read_to_end(&mut head)?;
+        Ok(head.get(SETUP_SIGNATURE) == Some(b"HdrS"))
+    }
+
+    /// What keeps the firmware from loading this kernel, if anything.
+    pub fn defect(&self) -> Option<String> {
+        let bytes = fs::read(&self.image).ok()?;
+        let error = Image::parse(&bytes).err()?;
+        Some(format!("{}: {error}", self.image.display()))
     }
 
     /// The modules called `names` and all they depend on, dependencies first.
