@@ -5,6 +5,7 @@
 //! executable or shares its pages, or is larger than promised.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -98,7 +99,11 @@ fn compile(
     adjust: impl FnOnce(&mut Command),
 ) -> Result<()> {
     let mut cargo = process::cargo();
-    cargo.args(["build", "--quiet", "--package", package]);
+    cargo.args(["build", "--package", package]);
+    // On a terminal cargo shows its progress; in a log there is none to show.
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
     cargo.args(["--target", target, "--profile", profile]);
     adjust(&mut cargo);
     process::run(&mut cargo)
