@@ -29,6 +29,8 @@ pub enum Release {
     Bullseye,
     /// Debian 12: Linux 6.1.
     Bookworm,
+    /// Debian 12, the kernel for all machines, with drivers for their devices.
+    BookwormGeneric,
     /// Debian 13: Linux 6.12.
     Trixie,
     /// Debian unstable: whatever is new.
@@ -41,6 +43,7 @@ impl Release {
         match self {
             Release::Bullseye => "5.10",
             Release::Bookworm => "6.1",
+            Release::BookwormGeneric => "6.1-generic",
             Release::Trixie => "6.12",
             Release::Sid => "sid",
         }
@@ -53,11 +56,15 @@ impl Release {
     pub fn kernel(self) -> Result<Kernel> {
         let suite = match self {
             Release::Bullseye => Suite::Bullseye,
-            Release::Bookworm => Suite::Bookworm,
+            Release::Bookworm | Release::BookwormGeneric => Suite::Bookworm,
             Release::Trixie => Suite::Trixie,
             Release::Sid => Suite::Sid,
         };
-        Kernel::fetch(suite, "linux-image-cloud-amd64")
+        let package = match self {
+            Release::BookwormGeneric => "linux-image-amd64",
+            _ => "linux-image-cloud-amd64",
+        };
+        Kernel::fetch(suite, package)
     }
 }
 
@@ -68,6 +75,29 @@ pub enum Root {
     Initrd,
     /// An NVMe disk, whose driver is built into the kernels: there is no initrd.
     Disk,
+}
+
+/// What runs in a guest: a kernel, where its userspace comes from, and the
+/// modules that are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct System {
+    /// Whose kernel.
+    pub release: Release,
+    /// Where userspace comes from.
+    pub root: Root,
+    /// Modules beyond those that every guest gets.
+    pub modules: &'static [&'static str],
+}
+
+impl System {
+    /// A system without further modules.
+    pub const fn new(release: Release, root: Root) -> System {
+        System {
+            release,
+            root,
+            modules: &[],
+        }
+    }
 }
 
 /// Where cases run.
@@ -101,11 +131,11 @@ impl Bench {
         &self,
         name: &str,
         machine: Machine,
-        (release, root): (Release, Root),
+        system: System,
         script: &str,
     ) -> Result<Outcome> {
         let files = Files::create(name)?;
-        let machine = with_userspace(machine, (release, root), script, files.directory())?;
+        let machine = with_userspace(machine, system, script, files.directory())?;
         let (outcome, line) = run(&machine, &files)?;
         if (outcome.end, outcome.status) != (End::Exited(0), Some(0)) {
             let expected = "expected the guest's script to succeed and the guest to power off";
@@ -140,12 +170,12 @@ impl Bench {
         &self,
         name: &str,
         machine: Machine,
-        (release, root): (Release, Root),
+        system: System,
         script: &str,
         seen: impl Fn(&str) -> bool,
     ) -> Result<()> {
         let files = Files::create(name)?;
-        let machine = with_userspace(machine, (release, root), script, files.directory())?;
+        let machine = with_userspace(machine, system, script, files.directory())?;
         let mut vm = Vm::start(&machine, &files, Console::File)?;
         let line = vm.line().to_owned();
         let result = vm.wait_for(TIME_LIMIT, seen);
@@ -163,13 +193,17 @@ fn run(machine: &Machine, files: &Files) -> Result<(Outcome, String)> {
 
 fn with_userspace(
     mut machine: Machine,
-    (release, root): (Release, Root),
+    system: System,
     script: &str,
     directory: &Path,
 ) -> Result<Machine> {
-    let kernel = release.kernel()?;
-    let guest = Guest::new(&kernel, &[], &Purpose::Command(script.to_owned()))?;
-    match root {
+    let kernel = system.release.kernel()?;
+    let guest = Guest::new(
+        &kernel,
+        system.modules,
+        &Purpose::Command(script.to_owned()),
+    )?;
+    match system.root {
         Root::Initrd => {
             let initrd = directory.join("initrd.cpio");
             fs::write(&initrd, guest.initramfs()?)?;

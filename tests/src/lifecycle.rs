@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use xtask::qemu::Machine;
 
-use crate::bench::{Bench, Release, Root};
+use crate::bench::{Bench, Release, Root, System};
 
-const LINUX: (Release, Root) = (Release::Bookworm, Root::Initrd);
+const LINUX: System = System::new(Release::Bookworm, Root::Initrd);
 const LINUX_STARTS: &str = "] Linux version ";
 
 /// A guest that resets the machine by `method`, a value of the kernel's

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use xtask::qemu::Machine;
 
-use crate::bench::{Bench, Release, Root};
+use crate::bench::{Bench, Release, Root, System};
 
 const CHECKS: &str = include_str!("guest-checks.sh");
 
@@ -85,7 +85,12 @@ impl Case {
             "MEMORY_KIB={memory_kib}\nPROCESSORS={}\n{CHECKS}",
             self.processors
         );
-        let outcome = bench.succeed(&self.name(), machine, (self.release, self.root), &script)?;
+        let outcome = bench.succeed(
+            &self.name(),
+            machine,
+            System::new(self.release, self.root),
+            &script,
+        )?;
         let figures = outcome.output.trim().replace('\n', "; ");
         eprintln!(
             "{}: {:.1} s; {figures}",

@@ -4,7 +4,7 @@
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::Bench;
 use ovmf_lite_tests::linux::Case;
-use ovmf_lite_tests::{guest_application, lifecycle, linux, refusals};
+use ovmf_lite_tests::{devices, guest_application, lifecycle, linux, refusals};
 use xtask::test::Session;
 
 fn main() {
@@ -33,6 +33,11 @@ fn trials(all: bool) -> Vec<Trial> {
     }));
     trials.push(trial("ten-boots".into(), lifecycle::ten_boots));
     trials.push(trial("fw-cfg-by-port".into(), lifecycle::by_port));
+    trials.extend(["pc", "q35"].map(|model| {
+        trial(format!("devices-{model}"), move |bench| {
+            devices::run(bench, model)
+        })
+    }));
     trials.push(trial("exception".into(), guest_application::fault));
     let no_kernels: [(_, &[u8], _); 2] = [
         ("command-empty", b"", "the file is empty"),
