@@ -8,7 +8,7 @@ use crate::resident::{self, MEMORY_ATTRIBUTES_TABLE, Resident};
 use crate::{console, ports};
 use core::ffi::c_void;
 use core::fmt;
-use ovmf_lite_services::abi;
+use ovmf_lite_services::abi::{self, images::Origin};
 use ovmf_lite_services::boot::{Boot, Initrd, Machine};
 use ovmf_lite_services::handles::HandleId;
 use ovmf_lite_services::images::LoadError;
@@ -159,9 +159,8 @@ fn machine() -> Machine {
 
 /// Loads the kernel as an image and gives its file's memory back.
 pub fn load(kernel: Kernel, command_line: &[u8]) -> Result<HandleId, Failure> {
-    let options = text::load_options(command_line);
-    let source = &kernel.bytes[..kernel.size];
-    let image = abi::images::load(source, core::ptr::null_mut(), options);
+    let origin = Origin::host(text::load_options(command_line));
+    let image = abi::images::load(&kernel.bytes[..kernel.size], origin);
     abi::give_back(kernel.bytes)?;
     image.map_err(Failure::Kernel)
 }

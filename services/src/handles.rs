@@ -1,20 +1,25 @@
 //! The handle database: which handle carries which protocol interface.
 //!
-//! UEFI 2.11 §7.3. Handles are numbers, never pointers: a program that
+//! UEFI 2.11 §7.3. Promises: a service that takes a list of protocols does all
+//! of it or nothing. Handles are numbers, never pointers: a program that
 //! dereferences one faults at once instead of reading something by chance, and
 //! a handle value from outside is looked up, never trusted. Interfaces are
 //! opaque addresses; this module never looks behind them.
 
+mod opens;
+
+pub use opens::{Mode, Opener, Record};
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
+use opens::Opens;
 use uefi_raw::{Guid, Handle};
 
-/// Most handles that may exist at once: what a hostile program can make the
-/// firmware's heap hold is bounded.
-const MAX_HANDLES: usize = 1024;
-/// Most protocol interfaces on one handle.
-const MAX_PROTOCOLS: usize = 64;
+/// Most protocol interfaces at any one time, on all handles: at most some 70
+/// bytes each of the firmware's heap. No handle is without one.
+const MAX_INTERFACES: usize = 2048;
 /// A non-canonical x86-64 address, so that using a handle as a pointer faults.
 const HANDLE_BASE: usize = 0x4841_4e44_0000_0000;
 
@@ -27,6 +32,12 @@ impl HandleId {
     #[must_use]
     pub fn from_raw(raw: Handle) -> Self {
         Self(raw.addr())
+    }
+
+    /// What a caller alleges to be a handle, where null means none.
+    #[must_use]
+    pub fn optional(raw: Handle) -> Option<Self> {
+        (!raw.is_null()).then(|| Self::from_raw(raw))
     }
 
     /// The `EFI_HANDLE` given to programs.
@@ -47,16 +58,33 @@ impl fmt::Debug for HandleId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interface(pub usize);
 
+/// A protocol and its interface.
+pub type Protocol = (Guid, Interface);
+
+/// What there is one interface for: a protocol on a handle.
+type Key = (HandleId, Guid);
+
+/// All protocols that `handle` may carry.
+fn all_of(handle: HandleId) -> RangeInclusive<Key> {
+    (handle, Guid::ZERO)..=(handle, Guid::from_bytes([0xff; 16]))
+}
+
 /// Why the database refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error {
     /// The handle is not in the database.
     UnknownHandle,
-    /// The handle has no such protocol, or no handle has.
+    /// The handle has no such protocol, or no handle has; or nobody has it open.
     NotFound,
     /// The handle has the protocol already.
     AlreadyInstalled,
-    /// [`MAX_HANDLES`] or [`MAX_PROTOCOLS`] is reached.
+    /// Someone has the interface open who does not let go of it.
+    InUse,
+    /// The same driver has the interface open already.
+    AlreadyStarted,
+    /// A controller was said to be its own child.
+    OwnChild,
+    /// [`MAX_INTERFACES`] is reached, or the limit of open records.
     Full,
 }
 
@@ -73,7 +101,8 @@ pub enum Search {
 #[derive(Default)]
 pub struct Handles {
     created: usize,
-    protocols: BTreeMap<HandleId, BTreeMap<Guid, Interface>>,
+    installed: BTreeMap<Key, Interface>,
+    opens: Opens,
 }
 
 impl Handles {
@@ -82,7 +111,8 @@ impl Handles {
     pub const fn new() -> Self {
         Self {
             created: 0,
-            protocols: BTreeMap::new(),
+            installed: BTreeMap::new(),
+            opens: Opens::new(),
         }
     }
 
@@ -93,33 +123,40 @@ impl Handles {
         protocol: Guid,
         interface: Interface,
     ) -> Result<HandleId, Error> {
-        let Some(handle) = handle else {
-            return self.create(protocol, interface);
-        };
-        let protocols = self
-            .protocols
-            .get_mut(&handle)
-            .ok_or(Error::UnknownHandle)?;
-        if protocols.contains_key(&protocol) {
+        self.install_all(handle, &[(protocol, interface)])
+    }
+
+    /// Adds protocols to `handle`, or to a new handle when there is none: all
+    /// of them or, when that is an error, none. The list must not be empty.
+    pub fn install_all(
+        &mut self,
+        handle: Option<HandleId>,
+        protocols: &[Protocol],
+    ) -> Result<HandleId, Error> {
+        if let Some(handle) = handle {
+            self.known(handle)?;
+            let installed = |(guid, _): &Protocol| self.installed.contains_key(&(handle, *guid));
+            if protocols.iter().any(installed) {
+                return Err(Error::AlreadyInstalled);
+            }
+        }
+        if repeats(protocols) {
             return Err(Error::AlreadyInstalled);
         }
-        if protocols.len() >= MAX_PROTOCOLS {
+        if self.installed.len().saturating_add(protocols.len()) > MAX_INTERFACES {
             return Err(Error::Full);
         }
-        protocols.insert(protocol, interface);
+        let handle = handle.map_or_else(|| self.create(), Ok)?;
+        let keyed = |(guid, interface): &Protocol| ((handle, *guid), *interface);
+        self.installed.extend(protocols.iter().map(keyed));
         Ok(handle)
     }
 
-    fn create(&mut self, protocol: Guid, interface: Interface) -> Result<HandleId, Error> {
-        if self.protocols.len() >= MAX_HANDLES {
-            return Err(Error::Full);
-        }
-        // Never reused: a stale handle stays unknown.
+    /// A handle that never was: a stale one stays unknown.
+    fn create(&mut self) -> Result<HandleId, Error> {
         self.created = self.created.checked_add(1).ok_or(Error::Full)?;
-        let handle = HandleId(HANDLE_BASE.checked_add(self.created).ok_or(Error::Full)?);
-        self.protocols
-            .insert(handle, BTreeMap::from([(protocol, interface)]));
-        Ok(handle)
+        let handle = HANDLE_BASE.checked_add(self.created);
+        handle.map(HandleId).ok_or(Error::Full)
     }
 
     /// Removes a protocol; the handle goes with its last one.
@@ -129,127 +166,147 @@ impl Handles {
         protocol: Guid,
         interface: Interface,
     ) -> Result<(), Error> {
-        let protocols = self
-            .protocols
-            .get_mut(&handle)
-            .ok_or(Error::UnknownHandle)?;
-        if protocols.get(&protocol) != Some(&interface) {
+        self.uninstall_all(handle, &[(protocol, interface)])
+    }
+
+    /// Removes protocols, all of them or, when that is an error, none; the
+    /// handle goes with its last one.
+    pub fn uninstall_all(&mut self, handle: HandleId, protocols: &[Protocol]) -> Result<(), Error> {
+        for protocol in protocols {
+            self.check_unused(handle, *protocol)?;
+        }
+        if repeats(protocols) {
             return Err(Error::NotFound);
         }
-        protocols.remove(&protocol);
-        if protocols.is_empty() {
-            self.protocols.remove(&handle);
+        for (protocol, _) in protocols {
+            self.opens.forget((handle, *protocol));
+            self.installed.remove(&(handle, *protocol));
         }
         Ok(())
     }
 
-    /// The interface of `protocol` on `handle`.
-    pub fn interface(&self, handle: HandleId, protocol: Guid) -> Result<Interface, Error> {
-        self.protocols
-            .get(&handle)
-            .ok_or(Error::UnknownHandle)?
-            .get(&protocol)
-            .copied()
-            .ok_or(Error::NotFound)
+    /// Replaces the interface of a protocol.
+    pub fn reinstall(
+        &mut self,
+        handle: HandleId,
+        protocol: Guid,
+        old: Interface,
+        new: Interface,
+    ) -> Result<(), Error> {
+        self.check_unused(handle, (protocol, old))?;
+        self.opens.forget((handle, protocol));
+        self.installed.insert((handle, protocol), new);
+        Ok(())
     }
 
-    /// Whether `handle` is in the database.
-    #[must_use]
-    pub fn contains(&self, handle: HandleId) -> bool {
-        self.protocols.contains_key(&handle)
+    /// Whether the interface is there and may go.
+    fn check_unused(&self, handle: HandleId, (protocol, interface): Protocol) -> Result<(), Error> {
+        if self.interface(handle, protocol)? != interface {
+            return Err(Error::NotFound);
+        }
+        if self.opens.hold((handle, protocol)) {
+            return Err(Error::InUse);
+        }
+        Ok(())
+    }
+
+    /// Takes an image's protocol off its handle although someone may have it
+    /// open, since it is about to go, and closes what the image has opened.
+    pub fn remove_image(&mut self, handle: HandleId, protocol: Guid, interface: Interface) {
+        self.opens.close_all(handle);
+        if self.interface(handle, protocol) == Ok(interface) {
+            self.opens.forget((handle, protocol));
+            self.installed.remove(&(handle, protocol));
+        }
+    }
+
+    /// Opens a protocol; [`Self::interface`] is what the opener gets.
+    pub fn open(&mut self, handle: HandleId, protocol: Guid, opener: Opener) -> Result<(), Error> {
+        self.known(handle)?;
+        if opener.mode.needs_agent() {
+            self.known(opener.agent.ok_or(Error::UnknownHandle)?)?;
+        }
+        if opener.mode.needs_controller() {
+            self.known(opener.controller.ok_or(Error::UnknownHandle)?)?;
+        }
+        if opener.mode == Mode::BY_CHILD_CONTROLLER && opener.controller == Some(handle) {
+            return Err(Error::OwnChild);
+        }
+        self.interface(handle, protocol)?;
+        self.opens.add((handle, protocol), opener)
+    }
+
+    /// Ends what `agent` opened for `controller`, in whatever mode.
+    pub fn close(
+        &mut self,
+        handle: HandleId,
+        protocol: Guid,
+        agent: HandleId,
+        controller: Option<HandleId>,
+    ) -> Result<(), Error> {
+        self.known(agent)?;
+        if let Some(controller) = controller {
+            self.known(controller)?;
+        }
+        self.interface(handle, protocol)?;
+        let closed = self.opens.close((handle, protocol), agent, controller);
+        closed.then_some(()).ok_or(Error::NotFound)
+    }
+
+    /// Who has a protocol open, oldest first.
+    pub fn opened(&self, handle: HandleId, protocol: Guid) -> Result<Vec<Record>, Error> {
+        self.interface(handle, protocol)?;
+        Ok(self.opens.of((handle, protocol)).collect())
+    }
+
+    /// The interface of `protocol` on `handle`.
+    pub fn interface(&self, handle: HandleId, protocol: Guid) -> Result<Interface, Error> {
+        self.known(handle)?;
+        let interface = self.installed.get(&(handle, protocol));
+        interface.copied().ok_or(Error::NotFound)
+    }
+
+    /// The protocols on `handle`, in no order that means anything.
+    pub fn protocols(&self, handle: HandleId) -> Result<Vec<Guid>, Error> {
+        self.known(handle)?;
+        let protocols = self.installed.range(all_of(handle));
+        Ok(protocols.map(|((_, protocol), _)| *protocol).collect())
+    }
+
+    fn known(&self, handle: HandleId) -> Result<(), Error> {
+        let mut protocols = self.installed.range(all_of(handle));
+        protocols.next().map(drop).ok_or(Error::UnknownHandle)
     }
 
     /// The handles `search` matches, oldest first.
     #[must_use]
     pub fn locate(&self, search: Search) -> Vec<HandleId> {
-        self.protocols
-            .iter()
-            .filter(|(_, protocols)| match search {
-                Search::AllHandles => true,
-                Search::ByProtocol(protocol) => protocols.contains_key(&protocol),
-            })
-            .map(|(handle, _)| *handle)
-            .collect()
+        let matching = self.installed.keys().filter(|(_, found)| match search {
+            Search::AllHandles => true,
+            Search::ByProtocol(wanted) => *found == wanted,
+        });
+        let mut handles: Vec<_> = matching.map(|(handle, _)| *handle).collect();
+        handles.dedup();
+        handles
     }
 
     /// The first interface of `protocol` on any handle.
     pub fn locate_interface(&self, protocol: Guid) -> Result<Interface, Error> {
-        self.protocols
-            .values()
-            .find_map(|protocols| protocols.get(&protocol).copied())
+        let mut all = self.installed.iter();
+        let first = all.find(|((_, found), _)| *found == protocol);
+        first
+            .map(|(_, interface)| *interface)
             .ok_or(Error::NotFound)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-    use uefi_raw::guid;
-
-    const A: Guid = guid!("00000001-0000-0000-0000-000000000000");
-    const B: Guid = guid!("00000002-0000-0000-0000-000000000000");
-
-    #[test]
-    fn a_handle_lives_from_its_first_protocol_to_its_last() {
-        let mut handles = Handles::new();
-        let handle = handles.install(None, A, Interface(1)).unwrap();
-        assert_eq!(handles.install(Some(handle), B, Interface(2)), Ok(handle));
-        assert_eq!(handles.interface(handle, A), Ok(Interface(1)));
-        assert_eq!(handles.interface(handle, B), Ok(Interface(2)));
-        assert_eq!(handles.uninstall(handle, A, Interface(1)), Ok(()));
-        assert_eq!(handles.interface(handle, A), Err(Error::NotFound));
-        assert_eq!(handles.uninstall(handle, B, Interface(2)), Ok(()));
-        assert!(!handles.contains(handle));
-        assert_eq!(handles.interface(handle, B), Err(Error::UnknownHandle));
-    }
-
-    #[test]
-    fn uninstall_wants_the_installed_interface() {
-        let mut handles = Handles::new();
-        let handle = handles.install(None, A, Interface(1)).unwrap();
-        assert_eq!(
-            handles.uninstall(handle, A, Interface(2)),
-            Err(Error::NotFound)
-        );
-        assert_eq!(handles.interface(handle, A), Ok(Interface(1)));
-    }
-
-    #[test]
-    fn a_protocol_is_installed_once_per_handle() {
-        let mut handles = Handles::new();
-        let handle = handles.install(None, A, Interface(1)).unwrap();
-        assert_eq!(
-            handles.install(Some(handle), A, Interface(2)),
-            Err(Error::AlreadyInstalled)
-        );
-    }
-
-    #[test]
-    fn a_dead_handle_is_never_given_out_again() {
-        let mut handles = Handles::new();
-        let first = handles.install(None, A, Interface(1)).unwrap();
-        handles.uninstall(first, A, Interface(1)).unwrap();
-        assert_ne!(handles.install(None, A, Interface(1)).unwrap(), first);
-    }
-
-    #[test]
-    fn locate_keeps_the_order_of_creation() {
-        let mut handles = Handles::new();
-        let first = handles.install(None, A, Interface(1)).unwrap();
-        let second = handles.install(None, B, Interface(2)).unwrap();
-        let third = handles.install(None, B, Interface(3)).unwrap();
-        assert_eq!(handles.locate(Search::AllHandles), [first, second, third]);
-        assert_eq!(handles.locate(Search::ByProtocol(B)), [second, third]);
-        assert_eq!(handles.locate_interface(B), Ok(Interface(2)));
-    }
-
-    #[test]
-    fn the_number_of_handles_is_bounded() {
-        let mut handles = Handles::new();
-        for n in 0..MAX_HANDLES {
-            handles.install(None, A, Interface(n)).unwrap();
-        }
-        assert_eq!(handles.install(None, A, Interface(0)), Err(Error::Full));
-    }
+/// Whether a list names a protocol twice.
+fn repeats(protocols: &[Protocol]) -> bool {
+    protocols.iter().enumerate().any(|(index, (guid, _))| {
+        let mut earlier = protocols.iter().take(index);
+        earlier.any(|(other, _)| other == guid)
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,12 @@ pub struct Image {
     pub entry: u64,
     /// Its `EFI_LOADED_IMAGE_PROTOCOL`.
     pub interface: Interface,
+    /// Its device path; null when it has none.
+    pub path: Interface,
+    /// Whether it is gone when it returns; a driver stays.
+    pub application: bool,
+    /// Whether it was ever started.
+    pub started: bool,
 }
 
 /// Why an image cannot be loaded.
@@ -109,14 +115,20 @@ impl Images {
         self.loaded.insert(handle, image);
     }
 
-    /// Marks a loaded image as running; `frame` is where Exit returns to.
+    /// The image of this handle.
+    pub fn get(&self, handle: HandleId) -> Result<Image, WrongState> {
+        self.loaded.get(&handle).copied().ok_or(WrongState)
+    }
+
+    /// Marks a loaded image as running, which it can be once; `frame` is where Exit returns to.
     pub fn start(&mut self, handle: HandleId, frame: usize) -> Result<Image, WrongState> {
-        let image = *self.loaded.get(&handle).ok_or(WrongState)?;
-        if self.is_running(handle) {
+        let image = self.loaded.get_mut(&handle).ok_or(WrongState)?;
+        if image.started {
             return Err(WrongState);
         }
+        image.started = true;
         self.running.push((handle, frame));
-        Ok(image)
+        Ok(*image)
     }
 
     fn is_running(&self, handle: HandleId) -> bool {
@@ -155,6 +167,9 @@ mod tests {
             pages: PageCount(1),
             entry: 0x10_0010,
             interface: Interface(1),
+            path: Interface(0),
+            application: true,
+            started: false,
         }
     }
 

@@ -136,13 +136,16 @@ impl Bench {
     ) -> Result<Outcome> {
         let files = Files::create(name)?;
         let machine = with_userspace(machine, system, script, files.directory())?;
-        let (outcome, line) = run(&machine, &files)?;
-        if (outcome.end, outcome.status) != (End::Exited(0), Some(0)) {
-            let expected = "expected the guest's script to succeed and the guest to power off";
-            return Err(explain(expected, &outcome, &line, &files));
-        }
-        files.remove()?;
-        Ok(outcome)
+        finished(&machine, files)
+    }
+
+    /// Starts `machine`, which brings a userspace of its own, and expects its
+    /// script to succeed and to power the machine off.
+    ///
+    /// # Errors
+    /// When anything else happens.
+    pub fn report(&self, name: &str, machine: &Machine) -> Result<Outcome> {
+        finished(machine, Files::create(name)?)
     }
 
     /// Starts `machine` as it is and expects it to end with `end` and `words` on
@@ -183,6 +186,16 @@ impl Bench {
         result.map_err(|error| explain(&error.to_string(), &outcome, &line, &files))?;
         files.remove()
     }
+}
+
+fn finished(machine: &Machine, files: Files) -> Result<Outcome> {
+    let (outcome, line) = run(machine, &files)?;
+    if (outcome.end, outcome.status) != (End::Exited(0), Some(0)) {
+        let expected = "expected the guest's script to succeed and the guest to power off";
+        return Err(explain(expected, &outcome, &line, &files));
+    }
+    files.remove()?;
+    Ok(outcome)
 }
 
 fn run(machine: &Machine, files: &Files) -> Result<(Outcome, String)> {

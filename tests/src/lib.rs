@@ -11,3 +11,4 @@ pub mod lifecycle;
 pub mod linux;
 pub mod pe_file;
 pub mod refusals;
+pub mod uki;

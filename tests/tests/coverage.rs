@@ -16,12 +16,10 @@ fn read(path: &str) -> String {
 fn filled(source: &str, stub: &str) -> Coverage {
     let slots = source.lines().filter_map(|line| {
         let (slot, function) = line.trim().strip_suffix(',')?.split_once(": ")?;
-        let real = match function {
-            "ptr::null_mut()" => return None,
-            "install_multiple()" | "uninstall_multiple()" => false,
-            _ => !function.split_once("::")?.0.eq(stub),
-        };
-        Some((slot.replace('_', ""), real))
+        let (module, _) = function.split_once("::")?;
+        // The reserved slot.
+        let service = function != "ptr::null_mut()";
+        service.then(|| (slot.replace('_', ""), module != stub))
     });
     slots.collect()
 }

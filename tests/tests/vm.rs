@@ -4,7 +4,7 @@
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::Bench;
 use ovmf_lite_tests::linux::Case;
-use ovmf_lite_tests::{devices, guest_application, lifecycle, linux, refusals};
+use ovmf_lite_tests::{devices, guest_application, lifecycle, linux, refusals, uki};
 use xtask::test::Session;
 
 fn main() {
@@ -39,6 +39,10 @@ fn trials(all: bool) -> Vec<Trial> {
         })
     }));
     trials.push(trial("exception".into(), guest_application::fault));
+    trials.extend(
+        ["pc", "q35"]
+            .map(|model| trial(format!("uki-{model}"), move |bench| uki::run(bench, model))),
+    );
     let no_kernels: [(_, &[u8], _); 2] = [
         ("command-empty", b"", "the file is empty"),
         ("command-text", b"Not a kernel.\n", "not a PE image"),

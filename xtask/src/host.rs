@@ -43,6 +43,11 @@ pub const MKE2FS: Tool = Tool {
     program: "mke2fs",
     package: "e2fsprogs",
 };
+/// Makes unified kernel images.
+pub const OBJCOPY: Tool = Tool {
+    program: "objcopy",
+    package: "binutils",
+};
 /// Ties QEMU's life to ours; done without where it is missing.
 pub const SETPRIV: Tool = Tool {
     program: "setpriv",

@@ -10,10 +10,19 @@ use core::slice;
 use uefi_raw::Status;
 
 /// A caller's pointer to `T`, not believed yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Alleged<T>(*mut T);
 
-impl<T: Copy> Alleged<T> {
+// A pointer can be copied whatever it leads to.
+impl<T> Clone for Alleged<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Alleged<T> {}
+
+impl<T> Alleged<T> {
     /// Takes a pointer from a caller.
     ///
     /// # Safety
@@ -36,13 +45,6 @@ impl<T: Copy> Alleged<T> {
             return Err(Status::INVALID_PARAMETER);
         }
         Ok(self.0)
-    }
-
-    /// Reads the value; `INVALID_PARAMETER` when null.
-    pub fn read(self) -> Result<T, Status> {
-        let pointer = self.checked(1)?;
-        // SAFETY: non-null, and readable as promised to `new`.
-        Ok(unsafe { pointer.read_unaligned() })
     }
 
     /// Writes the value; `INVALID_PARAMETER` when null.
@@ -77,6 +79,15 @@ impl<T: Copy> Alleged<T> {
             self.at(index)?.write(value)?;
         }
         Ok(())
+    }
+}
+
+impl<T: Copy> Alleged<T> {
+    /// Reads the value; `INVALID_PARAMETER` when null.
+    pub fn read(self) -> Result<T, Status> {
+        let pointer = self.checked(1)?;
+        // SAFETY: non-null, and readable as promised to `new`.
+        Ok(unsafe { pointer.read_unaligned() })
     }
 }
 

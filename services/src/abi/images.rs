@@ -1,6 +1,6 @@
 //! Image services (UEFI 2.11 §7.4) and the way from bytes to a running image.
 
-use super::{Alleged, machine, memory, status, system_table, with};
+use super::{Alleged, machine, memory, protocols, status, system_table, with};
 use crate::handles::{HandleId, Interface};
 use crate::images::{Image, LoadError, code_type};
 use crate::memory::{PageCount, PhysAddr, Placement};
@@ -11,37 +11,55 @@ use ovmf_lite_loader::pe;
 use uefi_raw::protocol::device_path::DevicePathProtocol;
 use uefi_raw::protocol::loaded_image::LoadedImageProtocol;
 use uefi_raw::table::boot::MemoryType;
-use uefi_raw::{Boolean, Char16, Handle, Status};
+use uefi_raw::{Boolean, Char16, Guid, Handle, Status, guid};
 
 /// `EFI_LOADED_IMAGE_PROTOCOL_REVISION`.
 const LOADED_IMAGE_REVISION: u32 = 0x1000;
 
-/// A loaded image's protocol and the load options it points to. The protocol
-/// comes first: its address is the address of the whole.
-#[repr(C)]
-struct Block {
-    protocol: LoadedImageProtocol,
+/// `EFI_LOADED_IMAGE_DEVICE_PATH_PROTOCOL_GUID`; its interface is the path, or
+/// null for an image without one (UEFI 2.11 §9.2).
+const LOADED_IMAGE_DEVICE_PATH: Guid = guid!("bc62157e-3e33-4fec-9920-2d3b36d750df");
+
+/// Where an image comes from, and what it is told.
+#[derive(Default)]
+pub struct Origin {
+    parent: Option<HandleId>,
+    /// Device path, as bytes with the End node; empty when there is none.
+    path: Vec<u8>,
+    /// Load options, UTF-16 with a final NUL.
     options: Vec<u16>,
 }
 
+impl Origin {
+    /// The host, with these load options (UTF-16 with a final NUL).
+    #[must_use]
+    pub fn host(options: Vec<u16>) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+}
+
+/// A loaded image's protocol and what it points to. The protocol comes first:
+/// its address is the address of the whole.
+#[repr(C)]
+struct Block {
+    protocol: LoadedImageProtocol,
+    origin: Origin,
+}
+
 /// Parses `source`, places it in memory and gives it a handle with a loaded
-/// image protocol. `options` become its load options.
-pub fn load(source: &[u8], parent: Handle, options: Vec<u16>) -> Result<HandleId, LoadError> {
+/// image protocol.
+pub fn load(source: &[u8], origin: Origin) -> Result<HandleId, LoadError> {
     let image = pe::Image::parse(source).map_err(LoadError::Format)?;
     let code = code_type(image.subsystem())?;
     let bytes = image.size();
     let pages = PageCount::covering(bytes);
     let base = reserve(&image, code, pages)?;
     let placed = place(&image, base).map_err(LoadError::Place);
-    let registered = placed.and_then(|()| {
-        let entry = base.0.saturating_add(u64::from(image.entry()));
-        register(
-            base,
-            pages,
-            entry,
-            block(&image, base, code, parent, options),
-        )
-    });
+    let registered =
+        placed.and_then(|()| register(&image, base, pages, block(&image, base, code, origin)));
     if registered.is_err() {
         let _ = with("LoadImage", |boot| {
             boot.memory.free(base, pages).map_err(status::from)
@@ -90,13 +108,7 @@ fn place(image: &pe::Image<'_>, base: PhysAddr) -> Result<(), pe::PlaceError> {
 }
 
 /// The loaded image protocol of a placed image.
-fn block(
-    image: &pe::Image<'_>,
-    base: PhysAddr,
-    code: MemoryType,
-    parent: Handle,
-    options: Vec<u16>,
-) -> Box<Block> {
+fn block(image: &pe::Image<'_>, base: PhysAddr, code: MemoryType, origin: Origin) -> Box<Block> {
     let data = if code == MemoryType::LOADER_CODE {
         MemoryType::LOADER_DATA
     } else {
@@ -105,46 +117,58 @@ fn block(
     Box::new(Block {
         protocol: LoadedImageProtocol {
             revision: LOADED_IMAGE_REVISION,
-            parent_handle: parent,
+            parent_handle: origin.parent.map_or(ptr::null_mut(), HandleId::to_raw),
             system_table: system_table("LoadImage").unwrap_or(ptr::null_mut()),
             device_handle: ptr::null_mut(),
-            file_path: ptr::null(),
+            file_path: path(&origin).cast(),
             reserved: ptr::null(),
-            load_options_size: u32::try_from(size_of_val(options.as_slice())).unwrap_or(0),
-            load_options: options.as_ptr().cast(),
+            load_options_size: u32::try_from(size_of_val(origin.options.as_slice())).unwrap_or(0),
+            load_options: origin.options.as_ptr().cast(),
             image_base: ptr::with_exposed_provenance(usize::try_from(base.0).unwrap_or_default()),
             image_size: u64::try_from(image.size()).unwrap_or_default(),
             image_code_type: code,
             image_data_type: data,
             unload: None,
         },
-        options,
+        origin,
     })
+}
+
+/// The address of the device path of an image, or null.
+fn path(origin: &Origin) -> *const u8 {
+    match origin.path.as_slice() {
+        [] => ptr::null(),
+        path => path.as_ptr(),
+    }
 }
 
 /// Enters a placed image into the database.
 fn register(
+    image: &pe::Image<'_>,
     base: PhysAddr,
     pages: PageCount,
-    entry: u64,
     block: Box<Block>,
 ) -> Result<HandleId, LoadError> {
+    let path = Interface(path(&block.origin).expose_provenance());
     let raw = Box::into_raw(block);
     let interface = Interface(raw.expose_provenance());
+    let protocols = [
+        (LoadedImageProtocol::GUID, interface),
+        (LOADED_IMAGE_DEVICE_PATH, path),
+    ];
+    let loaded = Image {
+        base,
+        pages,
+        entry: base.0.saturating_add(u64::from(image.entry())),
+        interface,
+        path,
+        application: image.subsystem() == pe::Subsystem::EFI_APPLICATION,
+        started: false,
+    };
     let handle = with("LoadImage", |boot| {
-        let handle = boot
-            .handles
-            .install(None, LoadedImageProtocol::GUID, interface)
-            .map_err(status::from)?;
-        boot.images.insert(
-            handle,
-            Image {
-                base,
-                pages,
-                entry,
-                interface,
-            },
-        );
+        let handle = boot.handles.install_all(None, &protocols);
+        let handle = handle.map_err(status::from)?;
+        boot.images.insert(handle, loaded);
         Ok(handle)
     });
     handle.map_err(|_| {
@@ -180,31 +204,19 @@ pub fn start(handle: HandleId) -> Result<Status, Status> {
         Ok(())
     })?;
     // A failing boot driver and every application go; a driver stays.
-    if result.is_error() || is_application(image.interface) {
+    if result.is_error() || image.application {
         unload(handle)?;
     }
     Ok(result)
-}
-
-fn is_application(interface: Interface) -> bool {
-    // SAFETY: the block lives as long as its image is registered.
-    let protocol = unsafe {
-        Alleged::<MemoryType>::new(
-            ptr::with_exposed_provenance::<u8>(interface.0)
-                .wrapping_add(core::mem::offset_of!(LoadedImageProtocol, image_code_type))
-                .cast(),
-        )
-    };
-    protocol.read() == Ok(MemoryType::LOADER_CODE)
 }
 
 /// Removes an image that is not running and frees its memory.
 fn unload(handle: HandleId) -> Result<(), Status> {
     let image = with("UnloadImage", |boot| {
         let image = boot.images.remove(handle).map_err(status::from)?;
-        let _ = boot
-            .handles
-            .uninstall(handle, LoadedImageProtocol::GUID, image.interface);
+        let handles = &mut boot.handles;
+        handles.remove_image(handle, LoadedImageProtocol::GUID, image.interface);
+        handles.remove_image(handle, LOADED_IMAGE_DEVICE_PATH, image.path);
         let _ = boot.memory.free(image.base, image.pages);
         Ok(image)
     })?;
@@ -215,11 +227,13 @@ fn unload(handle: HandleId) -> Result<(), Status> {
 pub(super) unsafe extern "efiapi" fn load_image(
     _boot_policy: Boolean,
     parent: Handle,
-    _device_path: *const DevicePathProtocol,
+    device_path: *const DevicePathProtocol,
     source: *const u8,
     source_size: usize,
     image_handle: *mut Handle,
 ) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let device_path = unsafe { Alleged::new(device_path.cast()) };
     // SAFETY: IN, the caller's promise.
     let source = unsafe { Alleged::new(source) };
     // SAFETY: OUT, the caller's promise.
@@ -232,12 +246,25 @@ pub(super) unsafe extern "efiapi" fn load_image(
         return Status::NOT_FOUND;
     }
     status::of(source.bytes(source_size).and_then(|bytes| {
-        let handle = load(bytes, parent, Vec::new()).map_err(|error| {
+        let origin = Origin {
+            parent: Some(HandleId::from_raw(parent)),
+            path: copied(device_path)?,
+            options: Vec::new(),
+        };
+        let handle = load(bytes, origin).map_err(|error| {
             log::warn!("LoadImage: {error}");
             status::from(&error)
         })?;
         image_handle.write(handle.to_raw())
     }))
+}
+
+/// A caller's device path, which it may free after the call.
+fn copied(path: Alleged<u8>) -> Result<Vec<u8>, Status> {
+    if path.is_null() {
+        return Ok(Vec::new());
+    }
+    Ok(protocols::path_bytes(path)?.to_vec())
 }
 
 pub(super) unsafe extern "efiapi" fn start_image(
@@ -254,6 +281,16 @@ pub(super) unsafe extern "efiapi" fn start_image(
     start(HandleId::from_raw(image_handle)).unwrap_or_else(|status| status)
 }
 
+/// The frame of the image on top, which is the only one that can leave; `None`
+/// for one that was never started.
+fn frame_of(handle: HandleId) -> Result<Option<usize>, Status> {
+    with("Exit", |boot| {
+        let image = boot.images.get(handle).map_err(status::from)?;
+        let frame = image.started.then(|| boot.images.frame(handle));
+        frame.transpose().map_err(status::from)
+    })
+}
+
 pub(super) unsafe extern "efiapi" fn exit(
     image_handle: Handle,
     exit_status: Status,
@@ -261,10 +298,10 @@ pub(super) unsafe extern "efiapi" fn exit(
     exit_data: *mut Char16,
 ) -> Status {
     let handle = HandleId::from_raw(image_handle);
-    let frame = match with("Exit", |boot| Ok(boot.images.frame(handle))) {
-        Ok(Ok(frame)) => frame,
+    let frame = match frame_of(handle) {
+        Ok(Some(frame)) => frame,
         // Loaded but never started: Exit unloads it (UEFI 2.11 §7.4.5).
-        Ok(Err(_)) => return status::of(unload(handle)),
+        Ok(None) => return status::of(unload(handle)),
         Err(status) => return status,
     };
     if !exit_data.is_null() {
@@ -283,5 +320,25 @@ pub(super) unsafe extern "efiapi" fn exit(
 }
 
 pub(super) unsafe extern "efiapi" fn unload_image(image_handle: Handle) -> Status {
-    status::of(unload(HandleId::from_raw(image_handle)))
+    let handle = HandleId::from_raw(image_handle);
+    status::of(ask_to_unload(handle).and_then(|()| unload(handle)))
+}
+
+/// A driver that was started has to agree, by the function it has set for that
+/// purpose (UEFI 2.11 §7.4.3).
+fn ask_to_unload(handle: HandleId) -> Result<(), Status> {
+    let image = with("UnloadImage", |boot| {
+        boot.images.get(handle).map_err(status::from)
+    })?;
+    if !image.started {
+        return Ok(());
+    }
+    let block = ptr::with_exposed_provenance::<Block>(image.interface.0);
+    // SAFETY: the block lives as long as its image is registered.
+    let unload = unsafe { (*block).protocol.unload }.ok_or(Status::UNSUPPORTED)?;
+    // SAFETY: the driver's own function, as it said.
+    match unsafe { unload(handle.to_raw()) } {
+        Status::SUCCESS => Ok(()),
+        refused => Err(refused),
+    }
 }

@@ -1,4 +1,4 @@
-//! Protocol handler services (UEFI 2.11 §7.3).
+//! Finding handles and protocols (UEFI 2.11 §7.3.6, §7.3.8, §7.3.15-7.3.16).
 
 use super::{Alleged, memory, status, with};
 use crate::device_path::{HEADER, Header, MAX_LENGTH, match_prefix};
@@ -16,35 +16,20 @@ const ALL_HANDLES: i32 = 0;
 const BY_PROTOCOL: i32 = 2;
 
 /// The pointer a program gets for an interface.
-fn pointer(interface: Interface) -> *mut c_void {
+pub(super) fn pointer(interface: Interface) -> *mut c_void {
     ptr::with_exposed_provenance_mut(interface.0)
 }
 
-pub(super) unsafe extern "efiapi" fn handle_protocol(
-    handle: Handle,
-    protocol: *const Guid,
-    interface: *mut *mut c_void,
-) -> Status {
-    // SAFETY: IN, the caller's promise.
-    let protocol = unsafe { Alleged::new(protocol) };
-    // SAFETY: OUT, the caller's promise.
-    let interface = unsafe { Alleged::new(interface) };
-    if interface.is_null() {
-        return Status::INVALID_PARAMETER;
-    }
-    status::of(protocol.read().and_then(|protocol| {
-        let found = with("HandleProtocol", |boot| {
-            boot.handles
-                .interface(HandleId::from_raw(handle), protocol)
-                .map_err(|error| match error {
-                    crate::handles::Error::NotFound => Status::UNSUPPORTED,
-                    other => status::from(other),
-                })
-        });
-        // Null on failure, as §7.3.7 has it for "no such protocol".
-        interface.write(found.map_or(ptr::null_mut(), pointer))?;
-        found.map(drop)
-    }))
+/// A list in pool memory, for a service whose caller frees it.
+pub(super) fn list<T>(
+    service: &'static str,
+    values: impl ExactSizeIterator<Item = T>,
+) -> Result<*mut T, Status> {
+    let bytes = values.len().saturating_mul(size_of::<T>());
+    let buffer = memory::allocate(service, MemoryType::BOOT_SERVICES_DATA, bytes)?.cast::<T>();
+    // SAFETY: pool memory of this size, allocated on the line above.
+    unsafe { Alleged::new(buffer) }.write_all(values)?;
+    Ok(buffer)
 }
 
 /// The search a caller asks for.
@@ -113,13 +98,11 @@ pub(super) unsafe extern "efiapi" fn locate_handle_buffer(
     handle_count.write_optional(0);
     buffer.write_optional(ptr::null_mut());
     let result = locate("LocateHandleBuffer", search_type, protocol).and_then(|found| {
-        let bytes = size_of_val(found.as_slice());
-        let list = memory::allocate("LocateHandleBuffer", MemoryType::BOOT_SERVICES_DATA, bytes)?;
-        // SAFETY: pool memory of this size, allocated on the line above.
-        let handles = unsafe { Alleged::new(list.cast::<Handle>()) };
-        handle_count.write(found.len())?;
-        handles.write_all(found.into_iter().map(HandleId::to_raw))?;
-        buffer.write(list.cast())
+        let handles = found.into_iter().map(HandleId::to_raw);
+        let count = handles.len();
+        let list = list("LocateHandleBuffer", handles)?;
+        handle_count.write(count)?;
+        buffer.write(list)
     });
     status::of(result)
 }
@@ -190,9 +173,8 @@ fn best_match(protocol: Guid, path: &[u8]) -> Result<(HandleId, usize), Status> 
     })?;
     let mut best: Option<(HandleId, usize)> = None;
     for (handle, interface) in candidates {
-        // SAFETY: whoever installed the protocol promised a device path there.
-        let theirs = path_bytes(unsafe { Alleged::new(pointer(interface).cast()) })?;
-        let matched = match_prefix(theirs, path);
+        // What is no device path matches nothing, and hides no other.
+        let matched = installed_path(interface).map_or(None, |theirs| match_prefix(theirs, path));
         if matched > best.map(|(_, length)| length) {
             best = matched.map(|length| (handle, length));
         }
@@ -200,8 +182,14 @@ fn best_match(protocol: Guid, path: &[u8]) -> Result<(HandleId, usize), Status> 
     best.ok_or(Status::NOT_FOUND)
 }
 
+/// The bytes of an installed device path.
+pub(super) fn installed_path<'a>(interface: Interface) -> Result<&'a [u8], Status> {
+    // SAFETY: whoever installed the protocol promised a device path there.
+    path_bytes(unsafe { Alleged::new(pointer(interface).cast()) })
+}
+
 /// The bytes of a device path up to and with its End node.
-fn path_bytes<'a>(path: Alleged<u8>) -> Result<&'a [u8], Status> {
+pub(super) fn path_bytes<'a>(path: Alleged<u8>) -> Result<&'a [u8], Status> {
     let mut length: usize = 0;
     loop {
         let node = path.at(length)?.cast::<[u8; HEADER]>().read()?;

@@ -20,10 +20,12 @@ impl From<memory::Error> for Wrapped {
 impl From<handles::Error> for Wrapped {
     fn from(error: handles::Error) -> Self {
         Self(match error {
-            handles::Error::UnknownHandle | handles::Error::AlreadyInstalled => {
-                Status::INVALID_PARAMETER
-            }
+            handles::Error::UnknownHandle
+            | handles::Error::AlreadyInstalled
+            | handles::Error::OwnChild => Status::INVALID_PARAMETER,
             handles::Error::NotFound => Status::NOT_FOUND,
+            handles::Error::InUse => Status::ACCESS_DENIED,
+            handles::Error::AlreadyStarted => Status::ALREADY_STARTED,
             handles::Error::Full => Status::OUT_OF_RESOURCES,
         })
     }

@@ -1,13 +1,13 @@
 //! The boot services table (UEFI 2.11 §4.4).
 
-use super::{events, images, memory, protocols, system, unsupported, with_edge};
+use super::{
+    events, images, install, memory, multiple, open, protocols, system, unsupported, with_edge,
+};
 use crate::crc32;
-use core::mem::transmute;
 use core::ptr;
 use spin::Once;
 use uefi_raw::table::boot::BootServices;
 use uefi_raw::table::{Header, Revision};
-use uefi_raw::{Handle, Status};
 
 /// `EFI_BOOT_SERVICES_SIGNATURE`.
 const SIGNATURE: u64 = 0x5652_4553_544f_4f42;
@@ -35,27 +35,6 @@ pub(super) fn publish() {
         edge.update_table(|table| table.boot_services = services);
         Ok(())
     });
-}
-
-type InstallMultiple = unsafe extern "C" fn(*mut Handle, ...) -> Status;
-type UninstallMultiple = unsafe extern "C" fn(Handle, ...) -> Status;
-
-/// The stub behind both variadic services. It takes no arguments, so it needs
-/// no variadic calling convention; uefi-raw declares the slots as `C` because
-/// stable Rust cannot say `efiapi` there.
-fn variadic_stub() -> unsafe extern "efiapi" fn() -> Status {
-    unsupported::multiple_protocol_interfaces
-}
-
-fn install_multiple() -> InstallMultiple {
-    // SAFETY: programs call the slot in the EFI convention, in which the caller
-    // cleans up and a callee may ignore all arguments.
-    unsafe { transmute(variadic_stub()) }
-}
-
-fn uninstall_multiple() -> UninstallMultiple {
-    // SAFETY: as in `install_multiple`.
-    unsafe { transmute(variadic_stub()) }
 }
 
 fn sealed() -> BootServices {
@@ -95,10 +74,10 @@ fn boot_services() -> BootServices {
         signal_event: unsupported::signal_event,
         close_event: unsupported::close_event,
         check_event: unsupported::check_event,
-        install_protocol_interface: unsupported::install_protocol_interface,
-        reinstall_protocol_interface: unsupported::reinstall_protocol_interface,
-        uninstall_protocol_interface: unsupported::uninstall_protocol_interface,
-        handle_protocol: protocols::handle_protocol,
+        install_protocol_interface: install::install_protocol_interface,
+        reinstall_protocol_interface: install::reinstall_protocol_interface,
+        uninstall_protocol_interface: install::uninstall_protocol_interface,
+        handle_protocol: open::handle_protocol,
         reserved: ptr::null_mut(),
         register_protocol_notify: unsupported::register_protocol_notify,
         locate_handle: protocols::locate_handle,
@@ -114,14 +93,14 @@ fn boot_services() -> BootServices {
         set_watchdog_timer: unsupported::set_watchdog_timer,
         connect_controller: unsupported::connect_controller,
         disconnect_controller: unsupported::disconnect_controller,
-        open_protocol: unsupported::open_protocol,
-        close_protocol: unsupported::close_protocol,
-        open_protocol_information: unsupported::open_protocol_information,
-        protocols_per_handle: unsupported::protocols_per_handle,
+        open_protocol: open::open_protocol,
+        close_protocol: open::close_protocol,
+        open_protocol_information: open::open_protocol_information,
+        protocols_per_handle: open::protocols_per_handle,
         locate_handle_buffer: protocols::locate_handle_buffer,
         locate_protocol: protocols::locate_protocol,
-        install_multiple_protocol_interfaces: install_multiple(),
-        uninstall_multiple_protocol_interfaces: uninstall_multiple(),
+        install_multiple_protocol_interfaces: multiple::INSTALL,
+        uninstall_multiple_protocol_interfaces: multiple::UNINSTALL,
         calculate_crc32: system::calculate_crc32,
         copy_mem: system::copy_mem,
         set_mem: system::set_mem,

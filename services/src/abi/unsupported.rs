@@ -3,9 +3,7 @@
 
 use core::ffi::c_void;
 use uefi_raw::protocol::device_path::DevicePathProtocol;
-use uefi_raw::table::boot::{
-    EventNotifyFn, EventType, InterfaceType, OpenProtocolInformationEntry, TimerDelay, Tpl,
-};
+use uefi_raw::table::boot::{EventNotifyFn, EventType, TimerDelay, Tpl};
 use uefi_raw::{Boolean, Event, Guid, Handle, Status};
 
 /// Defines stubs with the signatures of their slots.
@@ -25,19 +23,9 @@ unsupported! {
     signal_event(Event);
     close_event(Event);
     check_event(Event);
-    install_protocol_interface(*mut Handle, *const Guid, InterfaceType, *const c_void);
-    reinstall_protocol_interface(Handle, *const Guid, *const c_void, *const c_void);
-    uninstall_protocol_interface(Handle, *const Guid, *const c_void);
     register_protocol_notify(*const Guid, Event, *mut *mut c_void);
     get_next_monotonic_count(*mut u64);
     set_watchdog_timer(usize, u64, usize, *const u16);
     connect_controller(Handle, *const Handle, *const DevicePathProtocol, Boolean);
     disconnect_controller(Handle, Handle, Handle);
-    open_protocol(Handle, *const Guid, *mut *mut c_void, Handle, Handle, u32);
-    close_protocol(Handle, *const Guid, Handle, Handle);
-    open_protocol_information(
-        Handle, *const Guid, *mut *mut OpenProtocolInformationEntry, *mut usize
-    );
-    protocols_per_handle(Handle, *mut *mut *const Guid, *mut usize);
-    multiple_protocol_interfaces();
 }

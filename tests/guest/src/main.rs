@@ -23,9 +23,11 @@ mod crc32;
 mod exit;
 mod images;
 mod initrd;
+mod install;
 mod map;
 mod memory;
 mod misc;
+mod open;
 mod output;
 mod pool;
 mod ports;
@@ -44,13 +46,15 @@ use r_efi::efi;
 use report::{Area, Report};
 
 /// What is checked while there are boot services, in this order.
-const AREAS: [Area; 14] = [
+const AREAS: [Area; 16] = [
     tables::AREA,
     console::AREA,
     memory::AREA,
     pool::AREA,
     map::AREA,
     protocols::AREA,
+    install::AREA,
+    open::AREA,
     images::AREA,
     initrd::AREA,
     configuration::AREA,

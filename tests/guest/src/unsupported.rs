@@ -16,7 +16,7 @@ pub const AREA: Area = Area {
 /// A stub's name and a call of it that would be right otherwise.
 type Stub = (&'static str, fn(&Guest) -> Status);
 
-const BOOT: [Stub; 21] = [
+const BOOT: [Stub; 12] = [
     ("CreateEvent", |g| {
         g.create_event(
             0,
@@ -37,16 +37,6 @@ const BOOT: [Stub; 21] = [
     ("SignalEvent", |g| g.signal_event(g.handle)),
     ("CloseEvent", |g| g.close_event(g.handle)),
     ("CheckEvent", |g| g.check_event(g.handle)),
-    ("InstallProtocolInterface", |g| {
-        let handle = &mut ptr::null_mut();
-        g.install_protocol_interface(handle, &UNKNOWN, efi::NATIVE_INTERFACE, ptr::null_mut())
-    }),
-    ("ReinstallProtocolInterface", |g| {
-        g.reinstall_protocol_interface(g.handle, &UNKNOWN, ptr::null_mut(), ptr::null_mut())
-    }),
-    ("UninstallProtocolInterface", |g| {
-        g.uninstall_protocol_interface(g.handle, &UNKNOWN, ptr::null_mut())
-    }),
     ("RegisterProtocolNotify", |g| {
         g.register_protocol_notify(&UNKNOWN, g.handle, &mut ptr::null_mut())
     }),
@@ -61,34 +51,6 @@ const BOOT: [Stub; 21] = [
     }),
     ("DisconnectController", |g| {
         g.disconnect_controller(g.handle, ptr::null_mut(), ptr::null_mut())
-    }),
-    ("OpenProtocol", |g| {
-        let interface = &mut ptr::null_mut();
-        let attributes = efi::OPEN_PROTOCOL_GET_PROTOCOL;
-        g.open_protocol(
-            g.handle,
-            &UNKNOWN,
-            interface,
-            g.handle,
-            ptr::null_mut(),
-            attributes,
-        )
-    }),
-    ("CloseProtocol", |g| {
-        g.close_protocol(g.handle, &UNKNOWN, g.handle, ptr::null_mut())
-    }),
-    ("OpenProtocolInformation", |g| {
-        g.open_protocol_information(g.handle, &UNKNOWN, &mut ptr::null_mut(), &mut 0)
-    }),
-    ("ProtocolsPerHandle", |g| {
-        g.protocols_per_handle(g.handle, &mut ptr::null_mut(), &mut 0)
-    }),
-    ("InstallMultipleProtocolInterfaces", |g| {
-        let handle = &mut ptr::null_mut();
-        g.install_multiple_protocol_interfaces(handle, ptr::null_mut(), ptr::null_mut())
-    }),
-    ("UninstallMultipleProtocolInterfaces", |g| {
-        g.uninstall_multiple_protocol_interfaces(g.handle, ptr::null_mut(), ptr::null_mut())
     }),
 ];
 

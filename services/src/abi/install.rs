@@ -1,0 +1,83 @@
+//! Installing and uninstalling protocols (UEFI 2.11 §7.3.2-7.3.4).
+//!
+//! Drivers are not asked to let go of an interface: that takes
+//! DisconnectController, which is not offered. What a driver has open stays.
+
+use super::{Alleged, status, with};
+use crate::handles::{HandleId, Interface, Protocol};
+use core::ffi::c_void;
+use uefi_raw::table::boot::InterfaceType;
+use uefi_raw::{Guid, Handle, Status};
+
+/// The interface a program hands over. It is never looked behind here.
+pub(super) fn interface(pointer: *const c_void) -> Interface {
+    Interface(pointer.expose_provenance())
+}
+
+/// Installs protocols on the handle at `handle`, or on a new one, which is
+/// stored there.
+pub(super) fn install(
+    service: &'static str,
+    handle: Alleged<Handle>,
+    protocols: &[Protocol],
+) -> Result<(), Status> {
+    let given = HandleId::optional(handle.read()?);
+    let got = with(service, |boot| {
+        let handles = &mut boot.handles;
+        handles.install_all(given, protocols).map_err(status::from)
+    })?;
+    handle.write(got.to_raw())
+}
+
+pub(super) unsafe extern "efiapi" fn install_protocol_interface(
+    handle: *mut Handle,
+    protocol: *const Guid,
+    interface_type: InterfaceType,
+    interface_pointer: *const c_void,
+) -> Status {
+    // SAFETY: IN OUT, the caller's promise.
+    let handle = unsafe { Alleged::new(handle) };
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    if interface_type != InterfaceType::NATIVE_INTERFACE {
+        return Status::INVALID_PARAMETER;
+    }
+    status::of(protocol.read().and_then(|protocol| {
+        let protocols = [(protocol, interface(interface_pointer))];
+        install("InstallProtocolInterface", handle, &protocols)
+    }))
+}
+
+pub(super) unsafe extern "efiapi" fn uninstall_protocol_interface(
+    handle: Handle,
+    protocol: *const Guid,
+    interface_pointer: *const c_void,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    status::of(protocol.read().and_then(|protocol| {
+        let (handle, interface) = (HandleId::from_raw(handle), interface(interface_pointer));
+        with("UninstallProtocolInterface", |boot| {
+            let removed = boot.handles.uninstall(handle, protocol, interface);
+            removed.map_err(status::from)
+        })
+    }))
+}
+
+pub(super) unsafe extern "efiapi" fn reinstall_protocol_interface(
+    handle: Handle,
+    protocol: *const Guid,
+    old_interface: *const c_void,
+    new_interface: *const c_void,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    status::of(protocol.read().and_then(|protocol| {
+        let handle = HandleId::from_raw(handle);
+        let (old, new) = (interface(old_interface), interface(new_interface));
+        with("ReinstallProtocolInterface", |boot| {
+            let replaced = boot.handles.reinstall(handle, protocol, old, new);
+            replaced.map_err(status::from)
+        })
+    }))
+}
