@@ -179,13 +179,26 @@ impl Bench {
     ) -> Result<()> {
         let files = Files::create(name)?;
         let machine = with_userspace(machine, system, script, files.directory())?;
-        let mut vm = Vm::start(&machine, &files, Console::File)?;
-        let line = vm.line().to_owned();
-        let result = vm.wait_for(TIME_LIMIT, seen);
-        let outcome = vm.stop()?;
-        result.map_err(|error| explain(&error.to_string(), &outcome, &line, &files))?;
-        files.remove()
+        watch(&machine, files, seen)
     }
+
+    /// Starts `machine` as it is and expects that the console satisfies `seen`
+    /// some time.
+    ///
+    /// # Errors
+    /// When it does not within [`TIME_LIMIT`].
+    pub fn watch(&self, name: &str, machine: &Machine, seen: impl Fn(&str) -> bool) -> Result<()> {
+        watch(machine, Files::create(name)?, seen)
+    }
+}
+
+fn watch(machine: &Machine, files: Files, seen: impl Fn(&str) -> bool) -> Result<()> {
+    let mut vm = Vm::start(machine, &files, Console::File)?;
+    let line = vm.line().to_owned();
+    let result = vm.wait_for(TIME_LIMIT, seen);
+    let outcome = vm.stop()?;
+    result.map_err(|error| explain(&error.to_string(), &outcome, &line, &files))?;
+    files.remove()
 }
 
 fn finished(machine: &Machine, files: Files) -> Result<Outcome> {

@@ -37,6 +37,52 @@ pub fn run(bench: &Bench, model: &str, memory: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs the application's checks of the clock, with the host's clock at `base`.
+///
+/// # Errors
+/// When one of its checks fails.
+pub fn clock(bench: &Bench, model: &str, base: &str) -> Result<()> {
+    let year = base.split('-').next().unwrap_or_default();
+    let machine = Machine {
+        model: model.into(),
+        kernel: Some(build::guest_image()),
+        command_line: format!("clock year={year}"),
+        extra: ["-rtc", &format!("base={base}")].map(Into::into).into(),
+        ..bench.machine()
+    };
+    let name = format!("clock-{model}-{year}");
+    let words = "ok clock: a century passes";
+    let outcome = bench.expect(&name, &machine, End::Exited(0), words)?;
+    ensure!(outcome.console.contains(SUCCESS), "{}", outcome.console);
+    Ok(())
+}
+
+/// Has the application reset the machine by `words` of its options, and expects
+/// it to start again; `shutdown` has to end it instead.
+///
+/// # Errors
+/// When the machine does anything else.
+pub fn reset(bench: &Bench, model: &str, words: &str) -> Result<()> {
+    let machine = Machine {
+        model: model.into(),
+        kernel: Some(build::guest_image()),
+        command_line: words.into(),
+        resets: true,
+        ..bench.machine()
+    };
+    let name = format!("reset-{model}-{}", words.replace([' ', '='], "-"));
+    let said = format!("guest: {}", words.split(' ').next().unwrap_or_default());
+    if words.contains("shutdown") {
+        let outcome = bench.expect(&name, &machine, End::Exited(0), &said)?;
+        let starts = outcome.console.matches(&said).count();
+        ensure!(starts == 1, "it started {starts} times");
+        return Ok(());
+    }
+    bench.watch(&name, &machine, |console| {
+        console.matches(&said).count() >= 2
+    })
+}
+
 /// Has the application read where no memory is, and expects the whole report.
 ///
 /// # Errors

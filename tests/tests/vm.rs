@@ -43,6 +43,8 @@ fn trials(all: bool) -> Vec<Trial> {
         ["pc", "q35"]
             .map(|model| trial(format!("uki-{model}"), move |bench| uki::run(bench, model))),
     );
+    trials.extend(clock_trials());
+    trials.extend(reset_trials());
     let no_kernels: [(_, &[u8], _); 2] = [
         ("command-empty", b"", "the file is empty"),
         ("command-text", b"Not a kernel.\n", "not a PE image"),
@@ -55,6 +57,35 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(refusals::REFUSALS.map(|one| trial(one.name.into(), move |b| one.run(b))));
     trials.push(trial("refused-nothing".into(), refusals::nothing_to_boot));
     trials
+}
+
+/// The host's clock in two centuries, on a leap day and on the last of a year.
+fn clock_trials() -> impl Iterator<Item = Trial> {
+    let bases = [
+        ("pc", "1999-05-06T07:08:09"),
+        ("q35", "2031-12-31T23:59:30"),
+        ("q35", "2000-02-29T12:00:00"),
+    ];
+    bases.into_iter().map(|(model, base)| {
+        trial(format!("clock-{model}-{base}"), move |bench| {
+            guest_application::clock(bench, model, base)
+        })
+    })
+}
+
+/// Every kind of reset, while there are boot services and after.
+fn reset_trials() -> impl Iterator<Item = Trial> {
+    ["pc", "q35"].into_iter().flat_map(|model| {
+        ["reset=cold", "reset=warm", "reset=shutdown"]
+            .into_iter()
+            .flat_map(|kind| [kind.to_owned(), format!("{kind} late")])
+            .map(move |words| {
+                let name = format!("{}-{model}", words.replace([' ', '='], "-"));
+                trial(name, move |bench| {
+                    guest_application::reset(bench, model, &words)
+                })
+            })
+    })
 }
 
 fn linux_trial(case: Case) -> Trial {

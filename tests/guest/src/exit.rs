@@ -63,7 +63,8 @@ fn wrong_key(guest: &Guest, map: &mut Map) -> Outcome {
     map.fetch(guest)
 }
 
-fn leave(guest: &Guest, map: &mut Map) -> Outcome {
+/// Ends boot services.
+pub fn leave(guest: &Guest, map: &mut Map) -> Outcome {
     map.fetch(guest)?;
     let found = guest.exit_boot_services(guest.handle, map.key);
     success("ExitBootServices", found)

@@ -9,7 +9,8 @@
 //! It sees the firmware through `r-efi` only, which shares no definition with
 //! the firmware's own `uefi-raw`: a mistake in one binding cannot hide in both.
 //!
-//! With the word `fault` in its load options it makes one instead.
+//! With the word `fault` in its load options it makes one instead; `reset=` and
+//! `clock` are explained in `reset.rs` and `time.rs`.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]
@@ -33,9 +34,11 @@ mod pool;
 mod ports;
 mod protocols;
 mod report;
+mod reset;
 mod smbios;
 mod tables;
 mod text;
+mod time;
 mod unsupported;
 mod variables;
 
@@ -75,9 +78,13 @@ extern "efiapi" fn efi_main(
     if images::has_option(&guest, "fault") {
         ports::fault();
     }
+    reset::on_demand(&guest);
     let mut report = Report::default();
     for area in AREAS {
         report.run(&guest, &area);
+    }
+    if images::has_option(&guest, "clock") {
+        report.run(&guest, &time::AREA);
     }
     if report.all_passed() {
         exit::run(&guest, &mut report);

@@ -1,6 +1,6 @@
-//! The two devices that this application drives itself, because after
-//! ExitBootServices nobody else does: the serial port COM1 (16550) and pvpanic
-//! (QEMU `docs/specs/pvpanic`).
+//! The devices that this application drives itself: the serial port COM1
+//! (16550) and pvpanic (QEMU `docs/specs/pvpanic`), because after
+//! ExitBootServices nobody else does, and the CMOS clock, to change its mode.
 
 use core::arch::asm;
 
@@ -9,6 +9,9 @@ const COM1: u16 = 0x3f8;
 const COM1_STATUS: u16 = COM1 + 5;
 const COM1_READY: u8 = 1 << 5;
 
+const CMOS_INDEX: u16 = 0x70;
+const CMOS_DATA: u16 = 0x71;
+
 const PVPANIC: u16 = 0x505;
 const PVPANIC_PANICKED: u8 = 1;
 
@@ -16,7 +19,7 @@ const PVPANIC_PANICKED: u8 = 1;
 const UNMAPPED: u64 = 0x1234_5678_9000;
 
 fn write(port: u16, value: u8) {
-    // SAFETY: COM1 and pvpanic, the only ports in this file, do not access memory.
+    // SAFETY: the devices of this file do not access memory.
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) };
 }
 
@@ -36,6 +39,18 @@ pub fn serial(byte: u8) {
         }
     }
     write(COM1, byte);
+}
+
+/// Reads a CMOS register.
+pub fn cmos(register: u8) -> u8 {
+    write(CMOS_INDEX, register);
+    read(CMOS_DATA)
+}
+
+/// Writes a CMOS register.
+pub fn set_cmos(register: u8, value: u8) {
+    write(CMOS_INDEX, register);
+    write(CMOS_DATA, value);
 }
 
 /// Whether maskable interrupts are enabled.
