@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod devices;
 pub mod guest_application;
+pub mod kexec;
 pub mod lifecycle;
 pub mod linux;
 pub mod pe_file;

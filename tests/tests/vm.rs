@@ -2,9 +2,9 @@
 //! Debian's kernels and a built firmware, so a plain `cargo test` ignores them.
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use ovmf_lite_tests::bench::Bench;
+use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
-use ovmf_lite_tests::{devices, guest_application, lifecycle, linux, refusals, uki};
+use ovmf_lite_tests::{devices, guest_application, kexec, lifecycle, linux, refusals, uki};
 use xtask::test::Session;
 
 fn main() {
@@ -43,6 +43,11 @@ fn trials(all: bool) -> Vec<Trial> {
         ["pc", "q35"]
             .map(|model| trial(format!("uki-{model}"), move |bench| uki::run(bench, model))),
     );
+    trials.extend([Release::Bookworm, Release::Trixie].map(|release| {
+        trial(format!("kexec-{}", release.linux()), move |bench| {
+            kexec::run(bench, release)
+        })
+    }));
     trials.extend(clock_trials());
     trials.extend(reset_trials());
     let no_kernels: [(_, &[u8], _); 2] = [

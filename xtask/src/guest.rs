@@ -89,6 +89,16 @@ impl Guest {
         self.add(name, PLAIN, bytes);
     }
 
+    /// Adds a program or library at `path`, in a directory that is there.
+    pub fn add_program(&mut self, path: &str, bytes: &[u8]) {
+        self.add(path, EXECUTABLE, bytes);
+    }
+
+    /// Adds a directory.
+    pub fn add_directory(&mut self, path: &str) {
+        self.add(path, DIRECTORY, &[]);
+    }
+
     fn add(&mut self, path: &str, mode: u32, bytes: &[u8]) {
         let (path, bytes) = (path.to_owned(), bytes.to_owned());
         self.files.push(GuestFile { path, mode, bytes });
