@@ -1,21 +1,23 @@
 //! From the platform to the running kernel, and the one line when that fails.
 
-use crate::arch::{self, image, ram, time};
+use crate::arch::{self, image, time};
 use crate::platform::fw_cfg::FwCfg;
+use crate::platform::payload::{self, Kernel};
 use crate::platform::tables::{self, Published};
 use crate::platform::{self, Platform};
 use crate::resident::{self, MEMORY_ATTRIBUTES_TABLE, Resident};
 use crate::{console, ports};
 use core::ffi::c_void;
 use core::fmt;
+use log::info;
 use ovmf_lite_services::abi::{self, images::Origin};
 use ovmf_lite_services::boot::{Boot, Initrd, Machine};
 use ovmf_lite_services::handles::HandleId;
 use ovmf_lite_services::images::LoadError;
-use ovmf_lite_services::memory::{self, MemoryMap, Placement};
-use ovmf_lite_services::resident::{Reset, RtPropertiesTable};
+use ovmf_lite_services::linux::Room;
+use ovmf_lite_services::memory::{self, MemoryMap};
+use ovmf_lite_services::resident::RtPropertiesTable;
 use ovmf_lite_services::text;
-use uefi_raw::table::boot::MemoryType;
 use uefi_raw::{Guid, Status};
 
 /// `PVPANIC_PANICKED` (QEMU `docs/specs/pvpanic.rst`).
@@ -34,14 +36,14 @@ pub enum Failure {
     Resident(resident::Error),
     /// The host gave no kernel.
     NoKernel,
-    /// The kernel is larger than any free piece of memory: its size in bytes.
-    KernelTooLarge(usize),
-    /// The kernel cannot be transferred.
-    Transfer,
+    /// The kernel's bytes cannot be had.
+    Payload(payload::Error),
     /// A boot service that the firmware needs itself has failed.
     Services(Status),
     /// The kernel cannot be loaded.
     Kernel(LoadError),
+    /// The kernel will not find this piece of memory, which it needs.
+    NoRoom(Room),
     /// The kernel was not started.
     Start(Status),
     /// The kernel came back, by return or by Exit.
@@ -57,15 +59,19 @@ impl fmt::Display for Failure {
             Self::Resident(error) => error.fmt(f),
             Self::NoKernel => write!(
                 f,
-                "expected a kernel from the host, found none: give one with QEMU's -kernel"
+                "expected a kernel from the host, found none: give one with QEMU's -kernel or, \
+                 to the ELF file, as a PVH loader's initial ramdisk"
             ),
-            Self::KernelTooLarge(size) => write!(
-                f,
-                "kernel: {size} bytes do not fit into the guest's free memory: give the guest more"
-            ),
-            Self::Transfer => write!(f, "kernel: the host failed to transfer it"),
+            Self::Payload(error) => write!(f, "kernel: {error}"),
             Self::Services(status) => write!(f, "boot services: {status}"),
             Self::Kernel(error) => write!(f, "kernel: {error}"),
+            Self::NoRoom(room) => write!(
+                f,
+                "kernel: it needs {} KiB of free memory in one piece at {:#x} or above, found \
+                 none: give the guest more",
+                room.bytes >> 10,
+                room.from
+            ),
             Self::Start(status) => write!(f, "kernel: cannot be started: {status}"),
             Self::Returned(Status::SUCCESS) => {
                 write!(
@@ -94,29 +100,20 @@ failure_from! {
     memory::Error => Memory,
     tables::Error => Tables,
     resident::Error => Resident,
+    payload::Error => Payload,
     Status => Services,
 }
 
 /// Brings the kernel's bytes into memory.
 pub fn fetch(platform: &Platform, memory: &mut MemoryMap) -> Result<Kernel, Failure> {
-    let payload = platform.kernel.as_ref().ok_or(Failure::NoKernel)?;
-    let size = payload.size();
-    let bytes = ram::allocate(memory, Placement::Any, MemoryType::BOOT_SERVICES_DATA, size)
-        .map_err(|_| Failure::KernelTooLarge(size))?;
-    let mut rest = &mut bytes[..size];
-    for part in &payload.0 {
-        let (target, behind) = rest.split_at_mut(part.size);
-        let read = platform.fw_cfg.read(*part, target);
-        read.map_err(|_| Failure::Transfer)?;
-        rest = behind;
-    }
-    Ok(Kernel { bytes, size })
-}
-
-/// A kernel file in memory, at the start of whole pages.
-pub struct Kernel {
-    bytes: &'static mut [u8],
-    size: usize,
+    let payload = platform.kernel.ok_or(Failure::NoKernel)?;
+    let kernel = payload.fetch(platform.fw_cfg(), memory)?;
+    let initrd = kernel.initrd().map_or(0, |initrd| initrd.size);
+    info!(
+        "kernel {} bytes, initrd {initrd} bytes",
+        kernel.file().len()
+    );
+    Ok(kernel)
 }
 
 /// Opens boot services and publishes everything the kernel may look for.
@@ -124,14 +121,13 @@ pub fn open_services(
     memory: MemoryMap,
     initrd: Option<Initrd>,
     resident: Resident,
-    acpi: Option<(Published, Reset)>,
-    smbios: Option<Published>,
+    tables: [Option<Published>; 2],
 ) -> Result<(), Failure> {
     let rt_properties = resident.handoff.rt_properties;
     image::open_services(Boot::new(memory, initrd), machine(), resident.handoff);
     abi::console::publish()?;
     abi::initrd::publish()?;
-    for table in [acpi.map(|(rsdp, _)| rsdp), smbios].into_iter().flatten() {
+    for table in tables.into_iter().flatten() {
         publish(
             table.guid,
             core::ptr::with_exposed_provenance_mut(table.address),
@@ -160,9 +156,14 @@ fn machine() -> Machine {
 /// Loads the kernel as an image and gives its file's memory back.
 pub fn load(kernel: Kernel, command_line: &[u8]) -> Result<HandleId, Failure> {
     let origin = Origin::host(text::load_options(command_line));
-    let image = abi::images::load(&kernel.bytes[..kernel.size], origin);
-    abi::give_back(kernel.bytes)?;
-    image.map_err(Failure::Kernel)
+    let image = abi::images::load(kernel.file(), origin);
+    let room = kernel.room();
+    kernel.release()?;
+    let image = image.map_err(Failure::Kernel)?;
+    match room {
+        Some(room) if !room.is_in(&abi::memory_map()?) => Err(Failure::NoRoom(room)),
+        _ => Ok(image),
+    }
 }
 
 /// Writes to the pvpanic device, where the host has one: it then knows that

@@ -23,26 +23,29 @@ use log::{error, info};
 use ovmf_lite_services::abi;
 use platform::Platform;
 
-/// From the first 64-bit instruction to the kernel's entry point.
-extern "C" fn main() -> ! {
+/// From the first 64-bit instruction to the kernel's entry point. `start_info`
+/// is what a PVH loader left in `ebx`, 0 from the reset vector.
+extern "C" fn main(start_info: u64) -> ! {
     arch::init();
     console::init();
-    let Err(failure) = walk();
+    let Err(failure) = walk(start_info);
     error!("{failure}");
     stop();
 }
 
-fn walk() -> Result<Infallible, Failure> {
-    let platform = platform::discover()?;
+fn walk(start_info: u64) -> Result<Infallible, Failure> {
+    let platform = platform::discover(start_info)?;
     announce(&platform);
     let mut memory = platform.memory_map(entry::occupied())?;
     arch::paging::map_ram(&mut memory)?;
-    let acpi = platform::tables::acpi(&platform.fw_cfg, &mut memory)?;
-    let smbios = platform::tables::smbios(&platform.fw_cfg, &mut memory)?;
-    let resident = resident::place(&mut memory, acpi.map(|(_, reset)| reset))?;
+    let acpi = platform::tables::acpi(&platform, &mut memory)?;
+    let smbios = platform::tables::smbios(&platform, &mut memory)?;
+    let reset = acpi.map(|acpi| acpi.reset).unwrap_or_default();
+    let resident = resident::place(&mut memory, reset)?;
     memory.keep_allocations();
     let kernel = boot::fetch(&platform, &mut memory)?;
-    boot::open_services(memory, platform.initrd, resident, acpi, smbios)?;
+    let tables = [acpi.map(|acpi| acpi.rsdp), smbios];
+    boot::open_services(memory, kernel.initrd(), resident, tables)?;
     let image = boot::load(kernel, &platform.command_line)?;
     let status = abi::images::start(image).map_err(Failure::Start)?;
     Err(Failure::Returned(status))
@@ -50,15 +53,11 @@ fn walk() -> Result<Infallible, Failure> {
 
 fn announce(platform: &Platform) {
     info!(
-        "version {}, {} with {} MiB, {}",
+        "version {}, {}, {} MiB",
         env!("CARGO_PKG_VERSION"),
-        platform.chipset,
+        platform.host,
         platform.ram_bytes() >> 20,
-        platform.fw_cfg.transport()
     );
-    let kernel = platform.kernel.as_ref().map_or(0, |kernel| kernel.size());
-    let initrd = platform.initrd.map_or(0, |initrd| initrd.size);
-    info!("kernel {kernel} bytes, initrd {initrd} bytes");
 }
 
 /// Tells the host that the guest has failed, if it listens, and stops.

@@ -5,12 +5,12 @@
 //! to the instruction pointer would break. What inside it may be written and
 //! what may be executed the Memory Attributes Table says (UEFI 2.11 §4.6.4).
 
-use crate::arch::{image, ram};
+use crate::arch::{self, image, ram, time};
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_loader::pe;
-use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, Placement};
-use ovmf_lite_services::resident::{Clock, HANDOFF_VERSION, Handoff, Reset};
+use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
+use ovmf_lite_services::resident::{HANDOFF_VERSION, Handoff, Reset, Space, Write};
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 use uefi_raw::{Guid, Status, guid};
 
@@ -64,8 +64,13 @@ impl From<memory::Error> for Error {
     }
 }
 
-/// Places the runtime image and lets it fill its tables.
-pub fn place(memory: &mut MemoryMap, reset: Option<Reset>) -> Result<Resident, Error> {
+/// Places the runtime image and lets it fill its tables. It resets the machine
+/// by `reset`.
+pub fn place(memory: &mut MemoryMap, reset: Reset) -> Result<Resident, Error> {
+    let reset = Reset {
+        shutdown: reachable(memory, reset.shutdown)?,
+        reset: reachable(memory, reset.reset)?,
+    };
     let image = pe::Image::parse(IMAGE).map_err(Error::Format)?;
     let bytes = ram::allocate(
         memory,
@@ -75,7 +80,7 @@ pub fn place(memory: &mut MemoryMap, reset: Option<Reset>) -> Result<Resident, E
     )?;
     let base = bytes.as_ptr().addr() as u64;
     image.place(bytes, base).map_err(Error::Place)?;
-    let mut handoff = handoff(image.size() as u64, reset.unwrap_or_default());
+    let mut handoff = handoff(image.size() as u64, reset);
     let status = image::enter_resident(bytes, image.entry(), &mut handoff);
     if status != Status::SUCCESS {
         return Err(Error::Entry(status));
@@ -86,10 +91,24 @@ pub fn place(memory: &mut MemoryMap, reset: Option<Reset>) -> Result<Resident, E
     })
 }
 
+/// `write`, its register listed such that the operating system maps it for the
+/// runtime services. None where the host's table names RAM: no register is there.
+fn reachable(memory: &mut MemoryMap, write: Write) -> Result<Write, memory::Error> {
+    if write.width == 0 || write.space != Space::MEMORY {
+        return Ok(write);
+    }
+    let page = write.address / PAGE_SIZE * PAGE_SIZE;
+    if page >= arch::MAPPED_AT_ENTRY || memory.ram().any(|ram| ram.contains(&PhysAddr(page))) {
+        return Ok(Write::default());
+    }
+    memory.describe(PhysAddr(page), PAGE_SIZE, MemoryType::MMIO)?;
+    Ok(write)
+}
+
 fn handoff(image_size: u64, reset: Reset) -> Handoff {
     Handoff {
         version: HANDOFF_VERSION,
-        clock: Clock::CMOS,
+        clock: time::clock(),
         image_size,
         reset,
         system_table: core::ptr::null_mut(),

@@ -61,6 +61,19 @@ impl<'a> Image<'a> {
         (self.headers.size_of_image as usize).next_multiple_of(PAGE as usize)
     }
 
+    /// Bytes of the file that belong to the image: headers, sections and
+    /// certificates, which signing appends. Whatever follows is not the image's.
+    /// More than the file has when the certificates were cut off.
+    pub fn file_size(&self) -> usize {
+        let certificates = &self.headers.certificates;
+        let certificates_end = match certificates.size {
+            0 => 0,
+            size => (certificates.virtual_address as usize).saturating_add(size as usize),
+        };
+        let ends = self.sections.iter().map(|section| section.file_end);
+        ends.fold(self.headers.bytes.len().max(certificates_end), usize::max)
+    }
+
     /// What the address of the image must be a multiple of, in bytes:
     /// `SectionAlignment`, at least 4 KiB.
     pub fn alignment(&self) -> usize {

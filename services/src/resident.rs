@@ -12,7 +12,7 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
 
 /// Layout version of [`Handoff`]; the runtime image refuses any other.
-pub const HANDOFF_VERSION: u32 = 1;
+pub const HANDOFF_VERSION: u32 = 2;
 
 /// Signature of the runtime image's entry point.
 ///
@@ -63,28 +63,46 @@ impl Clock {
     pub const CMOS: Self = Self(1);
 }
 
-/// The port writes that reset and power off the machine. They come from the FADT
-/// (ACPI 6.5 §4.8.3.2, §4.8.3.6).
+/// The register writes that reset and power off the machine. They come from the
+/// FADT (ACPI 6.5 §4.8.3).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reset {
-    /// Powers the machine off: `SLP_EN` with the S5 sleep type to PM1a_CNT.
-    pub shutdown: PortWrite,
+    /// Powers the machine off: the S5 sleep type with `SLP_EN` to PM1a_CNT or,
+    /// on hardware-reduced machines, to SLEEP_CONTROL_REG.
+    pub shutdown: Write,
     /// Resets the machine: the FADT's RESET_REG. The runtime image falls back
     /// to the PC's 0xCF9 and 0x64 ports.
-    pub reset: PortWrite,
+    pub reset: Write,
 }
 
-/// One write to an I/O port. `width` 0 means "there is none".
+/// One write to a register. `width` 0 means "there is none".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortWrite {
-    /// I/O port number.
-    pub port: u16,
+pub struct Write {
+    /// Port number or, in memory, physical address. For the latter the firmware
+    /// lists the page as `EfiMemoryMappedIO` that runtime services use, and
+    /// SetVirtualAddressMap converts it.
+    pub address: u64,
+    /// What kind of address that is.
+    pub space: Space,
     /// Value to write, the low byte only when `width` is 1.
     pub value: u16,
     /// Width of the access in bytes: 1 or 2; 0 for no write at all.
     pub width: u16,
+}
+
+/// The address space of a register, numbered as in ACPI's generic address
+/// structure (ACPI 6.5 §5.2.3.2).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space(pub u32);
+
+impl Space {
+    /// System memory.
+    pub const MEMORY: Self = Self(0);
+    /// I/O ports.
+    pub const IO: Self = Self(1);
 }
 
 /// `EFI_RT_PROPERTIES_TABLE` (UEFI 2.11 §4.6).

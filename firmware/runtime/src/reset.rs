@@ -8,7 +8,8 @@
 use crate::ports;
 use crate::state::{self, Machine};
 use core::arch::asm;
-use ovmf_lite_services::resident::PortWrite;
+use core::ptr;
+use ovmf_lite_services::resident::{Space, Write};
 use uefi_raw::Status;
 use uefi_raw::table::runtime::ResetType;
 
@@ -43,41 +44,64 @@ pub unsafe extern "efiapi" fn reset_system(
 }
 
 fn power_off(machine: &Machine) -> ! {
-    port_write(machine.reset.shutdown);
+    write(machine.reset.shutdown);
     halt()
 }
 
 fn restart(machine: &Machine, control: [u8; 2]) -> ! {
-    port_write(machine.reset.reset);
+    write(machine.reset.reset);
     for value in control {
-        port_write(PortWrite {
-            port: RESET_CONTROL,
-            value: value.into(),
-            width: 1,
-        });
+        write(port(RESET_CONTROL, value));
     }
-    port_write(PortWrite {
-        port: KEYBOARD,
-        value: PULSE_RESET.into(),
-        width: 1,
-    });
+    write(port(KEYBOARD, PULSE_RESET));
     triple_fault()
 }
 
+fn port(port: u16, value: u8) -> Write {
+    Write {
+        address: port.into(),
+        space: Space::IO,
+        value: value.into(),
+        width: 1,
+    }
+}
+
 /// Writes, and gives the write time to take effect.
-fn port_write(write: PortWrite) {
-    let [low, _] = write.value.to_le_bytes();
-    match write.width {
-        // SAFETY: a port that resets or powers off, which is what was asked for.
-        1 => unsafe { ports::write(write.port, low) },
-        // SAFETY: as above.
-        2 => unsafe { ports::write_wide(write.port, write.value) },
+fn write(write: Write) {
+    let [low, high] = write.value.to_le_bytes();
+    match (write.space, write.width) {
+        (Space::IO, 1) => write_port(write.address, &[low]),
+        (Space::IO, 2) => write_port(write.address, &[low, high]),
+        (Space::MEMORY, 1) => write_memory(write.address, low),
         _ => return,
     }
     for _ in 0..50 {
         // SAFETY: reading the delay port has no effect but the delay.
         unsafe { ports::read(DELAY) };
     }
+}
+
+fn write_port(port: u64, value: &[u8]) {
+    let Ok(port) = u16::try_from(port) else {
+        return;
+    };
+    match *value {
+        // SAFETY: a port that resets or powers off, which is what was asked for.
+        [value] => unsafe { ports::write(port, value) },
+        // SAFETY: as above.
+        [low, high] => unsafe { ports::write_wide(port, u16::from_le_bytes([low, high])) },
+        _ => {}
+    }
+}
+
+fn write_memory(address: u64, value: u8) {
+    let Ok(address) = usize::try_from(address) else {
+        return;
+    };
+    let register = ptr::with_exposed_provenance_mut::<u8>(address);
+    // SAFETY: a register that resets or powers off, in a page that the firmware
+    // has listed for the runtime services; SetVirtualAddressMap converted it.
+    unsafe { register.write_volatile(value) };
 }
 
 /// An exception without an interrupt table is a double fault, which is a triple

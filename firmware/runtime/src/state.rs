@@ -104,8 +104,19 @@ pub fn init(handoff: &Handoff) {
 
 /// What the firmware told.
 pub fn machine() -> Machine {
-    // SAFETY: written by the entry point, and never again.
+    // SAFETY: written by the entry point and by SetVirtualAddressMap, which runs
+    // alone.
     unsafe { MACHINE.get().read() }
+}
+
+/// SetVirtualAddressMap says where the registers of `reset` are from now on.
+///
+/// # Safety
+/// Only SetVirtualAddressMap calls this: see [`Resident`].
+pub unsafe fn move_registers(reset: Reset) {
+    let machine = Machine { reset, ..machine() };
+    // SAFETY: the caller runs alone.
+    unsafe { MACHINE.get().write(machine) };
 }
 
 /// The state, if nobody else is using it.

@@ -1,9 +1,10 @@
 //! SetVirtualAddressMap (UEFI 2.11 §8.4.1).
 //!
-//! Promises to convert the pointers in the UEFI tables, or to change nothing.
-//! Of the map only the descriptor that contains this image matters: operating
-//! systems pass descriptors of memory that is not the firmware's, merged,
-//! retyped, or with addresses that make no sense, and none of them is judged.
+//! Promises to convert the pointers in the UEFI tables and the addresses of
+//! registers, or to change nothing. Of the map only the descriptors matter that
+//! contain this image and the registers: operating systems pass descriptors of
+//! memory that is not the firmware's, merged, retyped, or with addresses that
+//! make no sense, and none of them is judged.
 //!
 //! The new addresses are not used here: they may not be mapped yet.
 
@@ -11,6 +12,7 @@ use crate::{state, tables};
 use core::mem::offset_of;
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
+use ovmf_lite_services::resident::{Reset, Space, Write};
 use ovmf_lite_services::variables::Phase;
 use uefi_raw::Status;
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor};
@@ -65,10 +67,19 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
     }
     // SAFETY: the caller's map has that size.
     let map = unsafe { slice::from_raw_parts(map.cast::<u8>(), map_size) };
-    let Some(to) = map.chunks_exact(descriptor_size).find_map(image_move) else {
+    let descriptors = map.chunks_exact(descriptor_size);
+    let Some(to) = descriptors.clone().find_map(image_move) else {
         return Status::NO_MAPPING;
     };
     DONE.store(true, Ordering::Relaxed);
+    let Reset { shutdown, reset } = state::machine().reset;
+    let register = |write| moved(write, &mut descriptors.clone());
+    let reset = Reset {
+        shutdown: register(shutdown),
+        reset: register(reset),
+    };
+    // SAFETY: this is SetVirtualAddressMap.
+    unsafe { state::move_registers(reset) };
     tables::relocate(&to);
     Status::SUCCESS
 }
@@ -76,22 +87,37 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
 /// The move of this image that `descriptor` says, if it is about this image.
 fn image_move(descriptor: &[u8]) -> Option<Move> {
     let from = (&raw const __ImageBase).addr();
-    let image = from as u64;
     let size = state::machine().image_size;
-    let start = field(descriptor, offset_of!(MemoryDescriptor, phys_start))?;
-    let length = field(descriptor, offset_of!(MemoryDescriptor, page_count))?.checked_mul(PAGE)?;
-    let attributes = field(descriptor, offset_of!(MemoryDescriptor, att))?;
-    let runtime = attributes & MemoryAttribute::RUNTIME.bits() != 0;
-    let offset = image.checked_sub(start)?;
-    if !runtime || offset.checked_add(size)? > length {
-        return None;
-    }
-    let to = field(descriptor, offset_of!(MemoryDescriptor, virt_start))?.checked_add(offset)?;
+    let to = new_address(descriptor, from as u64, size)?;
     Some(Move {
         from,
         size: usize::try_from(size).ok()?,
         to: usize::try_from(to).ok()?,
     })
+}
+
+/// `write` after the move. A register in memory that the operating system does
+/// not map cannot be written any more: what is left is what every PC has.
+fn moved<'d>(write: Write, descriptors: &mut impl Iterator<Item = &'d [u8]>) -> Write {
+    if write.space != Space::MEMORY {
+        return write;
+    }
+    let address = descriptors.find_map(|descriptor| new_address(descriptor, write.address, 1));
+    address.map_or_else(Write::default, |address| Write { address, ..write })
+}
+
+/// Where `size` bytes at `from` will be, when they are what `descriptor`
+/// describes to the runtime services.
+fn new_address(descriptor: &[u8], from: u64, size: u64) -> Option<u64> {
+    let start = field(descriptor, offset_of!(MemoryDescriptor, phys_start))?;
+    let length = field(descriptor, offset_of!(MemoryDescriptor, page_count))?.checked_mul(PAGE)?;
+    let attributes = field(descriptor, offset_of!(MemoryDescriptor, att))?;
+    let runtime = attributes & MemoryAttribute::RUNTIME.bits() != 0;
+    let offset = from.checked_sub(start)?;
+    if !runtime || offset.checked_add(size)? > length {
+        return None;
+    }
+    field(descriptor, offset_of!(MemoryDescriptor, virt_start))?.checked_add(offset)
 }
 
 fn field(descriptor: &[u8], offset: usize) -> Option<u64> {

@@ -10,6 +10,9 @@ pub mod time;
 
 use x86_64::instructions::{hlt, interrupts};
 
+/// The entry code has mapped every address below this one.
+pub const MAPPED_AT_ENTRY: u64 = 4 << 30;
+
 /// Takes over the processor from the entry code.
 pub fn init() {
     exceptions::init();

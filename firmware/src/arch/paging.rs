@@ -6,7 +6,7 @@
 //! memory), so the rest of RAM is added here. The tables stay in use until the
 //! kernel loads its own, after ExitBootServices.
 
-use super::ram;
+use super::{MAPPED_AT_ENTRY, ram};
 use ovmf_lite_services::memory::{self, MemoryMap, Placement};
 use uefi_raw::table::boot::MemoryType;
 use x86_64::PhysAddr;
@@ -17,8 +17,6 @@ use x86_64::structures::paging::{PageTable, PageTableFlags};
 
 const GIB: u64 = 1 << 30;
 const MIB2: u64 = 2 << 20;
-/// What the entry code has mapped.
-const MAPPED_AT_ENTRY: u64 = 4 * GIB;
 /// Four-level paging reaches this far with one address space half.
 const LIMIT: u64 = 1 << 47;
 /// CPUID 0x80000001 EDX: 1 GiB pages.

@@ -1,8 +1,9 @@
-//! Waiting: the time stamp counter, measured once against the 8254's third
-//! counter, when a program first waits.
+//! Time: waiting by the time stamp counter, measured once against the 8254's
+//! third counter, when a program first waits; and whether there is a clock.
 
 use crate::ports::{read, write};
 use core::hint::spin_loop;
+use ovmf_lite_services::resident::Clock;
 use spin::Once;
 
 /// Frequency of the 8254 in Hz (Intel 8254 data sheet).
@@ -44,12 +45,30 @@ fn measure() -> u64 {
     write(PIT_COMMAND, 0xb0u8); // counter 2, low then high byte, mode 0
     write(PIT_CHANNEL2, CALIBRATION_TICKS as u8);
     write(PIT_CHANNEL2, (CALIBRATION_TICKS >> 8) as u8);
+    // The output is low while the counter counts; a bus without one reads high.
+    let present = read::<u8>(PORT_B) & 0x20 == 0;
     let start = tsc();
     let ended = (0..MAX_POLLS).any(|_| read::<u8>(PORT_B) & 0x20 != 0);
     let elapsed = tsc().wrapping_sub(start);
     write(PORT_B, gate);
-    if !ended {
+    if !present || !ended {
         return FALLBACK_HZ;
     }
     elapsed.saturating_mul(PIT_HZ) / u64::from(CALIBRATION_TICKS)
+}
+
+/// The CMOS clock's index and data ports, and its register D: bit 7 says that
+/// the battery is good, the others read 0 (MC146818 data sheet).
+const CMOS_INDEX: u16 = 0x70;
+const CMOS_DATA: u16 = 0x71;
+const CMOS_REGISTER_D: u8 = 0x0d;
+const CMOS_BATTERY: u8 = 0x80;
+
+/// The clock of this machine: QEMU's `microvm` and Xen's PVH guests may have none.
+pub fn clock() -> Clock {
+    write(CMOS_INDEX, CMOS_REGISTER_D);
+    match read::<u8>(CMOS_DATA) & !CMOS_BATTERY {
+        0 => Clock::CMOS,
+        _ => Clock::NONE,
+    }
 }

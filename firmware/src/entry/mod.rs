@@ -1,4 +1,5 @@
-//! How the machine comes to us: from the reset vector, to one 64-bit entry.
+//! How the machine comes to us: from the reset vector or from a PVH loader, to
+//! one 64-bit entry.
 //!
 //! When `start64` calls [`crate::main`] we know that: the image runs at its
 //! link address, its bss is zero, the first 4 GiB are mapped one to one,

@@ -38,6 +38,7 @@ reset32:
     xorl %eax, %eax
     rep stosl
 
+    xorl %ebx, %ebx             // no hvm_start_info
     movl $start32, %eax
     jmp *%eax
 

@@ -1,5 +1,19 @@
 // The common entry: 32-bit protected mode with flat segments, at the link
 // address, to 64-bit mode with the first 4 GiB mapped one to one.
+//
+// PVH loaders enter here, too (Xen docs/misc/pvh.pandoc): EBX points to
+// hvm_start_info; from the reset vector it is 0. Nothing else is known, and
+// selectors may have no descriptors behind them: no segment register is loaded
+// before our own descriptor table is.
+
+.section .note.pvh, "a", @note
+.balign 4
+    .long 2f - 1f, 4f - 3f
+    .long 18                    // XEN_ELFNOTE_PHYS32_ENTRY
+1:  .asciz "Xen"
+2:  .balign 4
+3:  .long start32
+4:  .balign 4
 
 .section .text.start32, "ax"
 .code32
@@ -54,6 +68,7 @@ start64:
     pushq $0x1f80               // MXCSR: all exceptions masked
     ldmxcsr (%rsp)
     popq %rax
+    movl %ebx, %edi             // zero-extended: the first argument
     call {main}
 3:  hlt
     jmp 3b

@@ -1,14 +1,13 @@
 //! fw_cfg items and what they mean (QEMU `docs/specs/fw_cfg.rst`,
 //! `include/standard-headers/linux/qemu_fw_cfg.h`).
 
-use super::{Payload, Region};
 use crate::ports::fw_cfg::{Device, TransferFailed};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_services::boot::Initrd;
-use uefi_raw::table::boot::MemoryType;
+use ovmf_lite_services::e820::{self, Region};
 
 const KERNEL_SIZE: u16 = 0x08;
 const KERNEL_DATA: u16 = 0x11;
@@ -28,8 +27,6 @@ const ENTRY: usize = 64;
 const NAME: usize = 56;
 /// Largest item read onto the heap in bytes.
 const MAX_SMALL: usize = 64 * 1024;
-/// Length of an `etc/e820` entry: address, length, type.
-const E820_ENTRY: usize = 20;
 
 /// Bytes behind one selector.
 #[derive(Clone, Copy, Debug)]
@@ -140,12 +137,11 @@ impl FwCfg {
         Ok(Item { selector, size })
     }
 
-    /// The kernel: QEMU cuts it in two behind the real-mode setup code.
-    pub fn kernel(&self) -> Result<Option<Payload>, Error> {
+    /// The kernel in two parts: QEMU cuts it behind the real-mode setup code.
+    pub fn kernel(&self) -> Result<[Item; 2], Error> {
         let setup = self.sized(SETUP_SIZE, SETUP_DATA)?;
         let kernel = self.sized(KERNEL_SIZE, KERNEL_DATA)?;
-        let payload = Payload(vec![setup, kernel]);
-        Ok((payload.size() != 0).then_some(payload))
+        Ok([setup, kernel])
     }
 
     /// The initial RAM disk.
@@ -166,7 +162,7 @@ impl FwCfg {
     /// The ranges of `etc/e820`.
     pub fn memory(&self) -> Result<Vec<Region>, Error> {
         let bytes = self.read_file("etc/e820")?;
-        Ok(bytes.chunks_exact(E820_ENTRY).map(region).collect())
+        Ok(e820::parse(&bytes, e820::FW_CFG_ENTRY))
     }
 
     /// The port of the pvpanic device, if there is one.
@@ -195,24 +191,4 @@ fn file(entry: &[u8]) -> (String, Item) {
         String::from_utf8_lossy(name.unwrap_or_default()).into_owned(),
         item,
     )
-}
-
-/// An e820 entry of [`E820_ENTRY`] bytes (ACPI 6.5 §15).
-fn region(entry: &[u8]) -> Region {
-    let number = |from: usize, to: usize| {
-        let bytes = entry[from..to].iter().rev();
-        bytes.fold(0u64, |value, byte| value << 8 | u64::from(*byte))
-    };
-    Region {
-        start: number(0, 8),
-        bytes: number(8, 16),
-        ty: match number(16, 20) {
-            1 => MemoryType::CONVENTIONAL,
-            3 => MemoryType::ACPI_RECLAIM,
-            4 => MemoryType::ACPI_NON_VOLATILE,
-            5 => MemoryType::UNUSABLE,
-            7 => MemoryType::PERSISTENT_MEMORY,
-            _ => MemoryType::RESERVED,
-        },
-    }
 }

@@ -5,14 +5,18 @@
 
 pub mod chipset;
 pub mod fw_cfg;
+pub mod payload;
 pub mod tables;
 
+use crate::arch::ram::{self, Found};
 use alloc::vec::Vec;
 use chipset::Chipset;
 use core::fmt;
 use fw_cfg::FwCfg;
-use ovmf_lite_services::boot::Initrd;
+use ovmf_lite_services::e820::{self, Region};
 use ovmf_lite_services::memory::{self, MemoryMap, PhysAddr};
+use ovmf_lite_services::pvh::{self, Module};
+use payload::Payload;
 use uefi_raw::table::boot::MemoryType;
 
 /// The legacy hole: VGA memory, option ROMs and the BIOS area. Never offered as
@@ -20,41 +24,53 @@ use uefi_raw::table::boot::MemoryType;
 /// at 0xA0000 for "there is no VGA" and fails without a console.
 const LEGACY_HOLE: (u64, u64) = (0xa_0000, 0x6_0000);
 
+/// What [`chipset::identify`] finds on a machine without PCI at ports 0xCF8 and
+/// 0xCFC: a bus on which nobody answers.
+const NO_HOST_BRIDGE: u32 = u32::MAX;
+
 /// Everything the host told us.
 pub struct Platform {
-    /// The chipset, which decides where some registers are.
-    pub chipset: Chipset,
+    /// How we came to run, and who has set the machine up.
+    pub host: Host,
     /// Physical memory as the host describes it.
     pub regions: Vec<Region>,
     /// The kernel's command line, as bytes.
     pub command_line: Vec<u8>,
-    /// The kernel image, still with the host.
+    /// The kernel, still with the host, and its initrd.
     pub kernel: Option<Payload>,
-    /// The initial RAM disk, still with the host.
-    pub initrd: Option<Initrd>,
-    /// Where the rest comes from.
-    pub fw_cfg: FwCfg,
 }
 
-/// A range of physical memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Region {
-    /// First byte.
-    pub start: u64,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// What it is.
-    pub ty: MemoryType,
+/// How we came to run.
+pub enum Host {
+    /// From the reset vector of a QEMU machine, so the machine is as its reset
+    /// left it but for what [`discover`] did.
+    Reset {
+        /// Where everything else comes from.
+        fw_cfg: FwCfg,
+        /// The chipset; none on a machine without PCI, such as `microvm`.
+        chipset: Option<Chipset>,
+    },
+    /// From a PVH loader. It, or a firmware that ran before us, has set the
+    /// machine up and left tables in memory.
+    Pvh {
+        /// Where the loader says the RSDP is.
+        rsdp: Option<u64>,
+    },
 }
 
-/// Bytes that lie with the host, in one or more parts that belong together.
-#[derive(Clone, Debug)]
-pub struct Payload(pub Vec<fw_cfg::Item>);
-
-impl Payload {
-    /// Size of all parts in bytes.
-    pub fn size(&self) -> usize {
-        self.0.iter().map(|part| part.size).sum()
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset { fw_cfg, chipset } => {
+                write!(f, "from the reset vector, ")?;
+                match chipset {
+                    Some(chipset) => chipset.fmt(f),
+                    None => write!(f, "no PCI host bridge"),
+                }?;
+                write!(f, ", {}", fw_cfg.transport())
+            }
+            Self::Pvh { .. } => write!(f, "from a PVH loader"),
+        }
     }
 }
 
@@ -67,8 +83,14 @@ pub enum Error {
     Chipset(u32),
     /// fw_cfg does not do what it should.
     FwCfg(fw_cfg::Error),
+    /// The loader's structure is not as it should be.
+    StartInfo(pvh::Error),
     /// The host describes no memory.
     NoMemoryMap,
+    /// The module lies on us, on another one, or outside of RAM.
+    Module(Module),
+    /// The memory map cannot be made.
+    Memory(memory::Error),
 }
 
 impl fmt::Display for Error {
@@ -76,21 +98,28 @@ impl fmt::Display for Error {
         match self {
             Self::NoHost => write!(
                 f,
-                "expected QEMU's fw_cfg device at port 0x510, found none: \
-                 start the firmware with QEMU's -bios on a pc or q35 machine"
+                "expected QEMU's fw_cfg device at port 0x510, found none: start the firmware \
+                 with QEMU's -bios, or its ELF file with a PVH loader"
             ),
             Self::Chipset(id) => write!(
                 f,
-                "expected a host bridge 8086:1237 (pc) or 8086:29c0 (q35), found {:04x}:{:04x}: \
-                 use -machine pc or -machine q35",
+                "expected a host bridge 8086:1237 (pc) or 8086:29c0 (q35), or none (microvm), \
+                 found {:04x}:{:04x}: use -machine pc, q35 or microvm",
                 id & 0xffff,
                 id >> 16
             ),
             Self::FwCfg(error) => error.fmt(f),
+            Self::StartInfo(error) => error.fmt(f),
             Self::NoMemoryMap => write!(
                 f,
                 "expected fw_cfg file etc/e820 to describe memory, found no RAM in it"
             ),
+            Self::Module(module) => write!(
+                f,
+                "expected {} bytes of RAM for the module at {:#x}, found something else there",
+                module.bytes, module.start
+            ),
+            Self::Memory(error) => write!(f, "memory: {error}"),
         }
     }
 }
@@ -101,49 +130,90 @@ impl From<fw_cfg::Error> for Error {
     }
 }
 
-/// Finds out where we are and sets the chipset up as far as the host's tables
-/// will describe it.
-pub fn discover() -> Result<Platform, Error> {
+impl From<memory::Error> for Error {
+    fn from(error: memory::Error) -> Self {
+        Self::Memory(error)
+    }
+}
+
+/// Finds out where we are. `start_info` is the address of what a PVH loader
+/// tells us; 0 when we come from the reset vector.
+pub fn discover(start_info: u64) -> Result<Platform, Error> {
+    match start_info {
+        0 => from_reset(),
+        address => from_pvh(address),
+    }
+}
+
+/// Sets the chipset up as far as the host's tables will describe it.
+fn from_reset() -> Result<Platform, Error> {
     let fw_cfg = FwCfg::open()?.ok_or(Error::NoHost)?;
-    let chipset = chipset::identify().map_err(Error::Chipset)?;
-    chipset.enable_power_management();
+    let chipset = match chipset::identify() {
+        Ok(chipset) => Some(chipset),
+        Err(NO_HOST_BRIDGE) => None,
+        Err(other) => return Err(Error::Chipset(other)),
+    };
+    if let Some(chipset) = chipset {
+        chipset.enable_power_management();
+    }
     let regions = fw_cfg.memory()?;
-    if !regions
-        .iter()
-        .any(|region| region.ty == MemoryType::CONVENTIONAL)
-    {
+    if !regions.iter().any(Region::is_ram) {
         return Err(Error::NoMemoryMap);
     }
+    let parts = fw_cfg.kernel()?;
+    let initrd = fw_cfg.initrd()?;
+    let empty = parts.iter().all(|part| part.size == 0);
     Ok(Platform {
-        chipset,
         regions,
         command_line: fw_cfg.command_line()?,
-        kernel: fw_cfg.kernel()?,
-        initrd: fw_cfg.initrd()?,
-        fw_cfg,
+        kernel: (!empty).then_some(Payload::FwCfg(parts, initrd)),
+        host: Host::Reset { fw_cfg, chipset },
+    })
+}
+
+/// QEMU has an fw_cfg here, too, but as its kernel it offers us to ourselves.
+fn from_pvh(address: u64) -> Result<Platform, Error> {
+    let info = pvh::read(&Found { regions: None }, address).map_err(Error::StartInfo)?;
+    let mut modules = info.modules.into_iter();
+    let kernel = modules.next();
+    Ok(Platform {
+        host: Host::Pvh { rsdp: info.rsdp },
+        regions: info.regions,
+        command_line: info.command_line,
+        kernel: kernel.map(|kernel| Payload::Modules(kernel, modules.next())),
     })
 }
 
 impl Platform {
     /// The memory map before any allocation: what the host described, less the
-    /// legacy hole and `occupied`, the firmware itself (start and length).
-    pub fn memory_map(&self, occupied: (u64, u64)) -> Result<MemoryMap, memory::Error> {
+    /// legacy hole, `occupied`, which is the firmware itself (start and
+    /// length), and what a loader put into memory for us.
+    pub fn memory_map(&self, occupied: (u64, u64)) -> Result<MemoryMap, Error> {
         let mut map = MemoryMap::new();
-        for region in &self.regions {
-            map.describe(PhysAddr(region.start), region.bytes, region.ty)?;
-        }
+        e820::describe(&self.regions, &mut map)?;
         let (start, bytes) = LEGACY_HOLE;
         map.describe(PhysAddr(start), bytes, MemoryType::RESERVED)?;
         let (start, bytes) = occupied;
         map.describe(PhysAddr(start), bytes, MemoryType::BOOT_SERVICES_CODE)?;
+        if let Some(Payload::Modules(kernel, initrd)) = self.kernel {
+            for module in [Some(kernel), initrd].into_iter().flatten() {
+                ram::reserve(&mut map, &module).map_err(|_| Error::Module(module))?;
+            }
+        }
         Ok(map)
     }
 
     /// Bytes of RAM the host gave, for the first line of the log.
     pub fn ram_bytes(&self) -> u64 {
-        let ram = self.regions.iter();
-        ram.filter(|region| region.ty == MemoryType::CONVENTIONAL)
-            .map(|region| region.bytes)
-            .sum()
+        let ram = self.regions.iter().filter(|region| region.is_ram());
+        ram.map(|region| region.bytes).sum()
+    }
+
+    /// The fw_cfg device, where it is ours to use.
+    pub fn fw_cfg(&self) -> Option<&FwCfg> {
+        match &self.host {
+            Host::Reset { fw_cfg, .. } => Some(fw_cfg),
+            Host::Pvh { .. } => None,
+        }
     }
 }

@@ -1,19 +1,17 @@
-//! The host's ACPI and SMBIOS tables, brought into memory.
+//! The host's ACPI and SMBIOS tables: brought into memory from fw_cfg, or found
+//! where the firmware before us left them.
 
 use super::fw_cfg::{self, FwCfg};
-use crate::arch::ram;
+use super::{Host as PlatformHost, Platform};
+use crate::arch::ram::{self, Found};
 use core::fmt;
 use ovmf_lite_services::memory::{self, MemoryMap, Placement};
+use ovmf_lite_services::physical::Physical;
 use ovmf_lite_services::resident::Reset;
-use ovmf_lite_services::tables::loader::{self, Blob, Files, Host, HostError};
+use ovmf_lite_services::tables::loader::{self, Blob, Host, HostError};
 use ovmf_lite_services::tables::{acpi, smbios};
+use uefi_raw::Guid;
 use uefi_raw::table::boot::MemoryType;
-use uefi_raw::{Guid, guid};
-
-/// `EFI_ACPI_TABLE_GUID`: the RSDP of ACPI 2.0 and later.
-const ACPI_20_TABLE: Guid = guid!("8868e871-e4f1-11d3-bc22-0080c73c8881");
-/// `ACPI_TABLE_GUID`: the RSDP of ACPI 1.0, without an XSDT.
-const ACPI_10_TABLE: Guid = guid!("eb9d2d30-2d88-11d3-9a16-0090273fc14d");
 
 const SCRIPT: &str = "etc/table-loader";
 const RSDP: &str = "etc/acpi/rsdp";
@@ -38,6 +36,8 @@ pub enum Error {
     Script(loader::Error),
     /// The script placed no RSDP.
     NoRsdp,
+    /// What is at this address is none.
+    Rsdp(u64),
     /// The SMBIOS entry point is wrong.
     Smbios(smbios::Error),
     /// A transfer failed.
@@ -51,6 +51,10 @@ impl fmt::Display for Error {
         match self {
             Self::Script(error) => write!(f, "ACPI: {error}"),
             Self::NoRsdp => write!(f, "ACPI: expected {SCRIPT} to place {RSDP}, it does not"),
+            Self::Rsdp(address) => write!(
+                f,
+                "ACPI: expected an RSDP with right checksums at {address:#x}, found none"
+            ),
             Self::Smbios(error) => write!(f, "SMBIOS: {error}"),
             Self::FwCfg(error) => error.fmt(f),
             Self::Memory(error) => write!(f, "tables: {error}"),
@@ -106,32 +110,67 @@ impl Host<'static> for Loader<'_> {
     }
 }
 
-/// Places the ACPI tables. `None` when the host has none.
-pub fn acpi(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<(Published, Reset)>, Error> {
+/// Places or finds the ACPI tables. `None` when the host has none.
+pub fn acpi(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Acpi>, Error> {
+    match &platform.host {
+        PlatformHost::Reset { fw_cfg, .. } => place_acpi(fw_cfg, memory),
+        PlatformHost::Pvh { rsdp } => {
+            let found = Found {
+                regions: Some(&platform.regions),
+            };
+            rsdp.map(|rsdp| describe_acpi(&found, rsdp)).transpose()
+        }
+    }
+}
+
+/// The RSDP, and what its tables say about resetting the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Acpi {
+    /// The RSDP.
+    pub rsdp: Published,
+    /// How to reset the machine and how to power it off.
+    pub reset: Reset,
+}
+
+fn place_acpi(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Acpi>, Error> {
     let script = fw_cfg.read_file(SCRIPT)?;
     if script.is_empty() {
         return Ok(None);
     }
     let files = loader::run(&script, &mut Loader { fw_cfg, memory }).map_err(Error::Script)?;
     let rsdp = files.get(RSDP).ok_or(Error::NoRsdp)?;
-    Ok(Some((published(rsdp), reset(&files, rsdp))))
+    describe_acpi(&files, rsdp.address).map(Some)
 }
 
-fn published(rsdp: &Blob<'_>) -> Published {
-    // Byte 15 is the RSDP's revision: 0 for ACPI 1.0 (ACPI 6.5 §5.2.5.3).
-    let first = rsdp.bytes.get(15) == Some(&0);
-    Published {
-        guid: if first { ACPI_10_TABLE } else { ACPI_20_TABLE },
-        address: rsdp.address as usize,
+fn describe_acpi(memory: &impl Physical, rsdp: u64) -> Result<Acpi, Error> {
+    Ok(Acpi {
+        rsdp: Published {
+            guid: acpi::rsdp_guid(memory, rsdp).ok_or(Error::Rsdp(rsdp))?,
+            address: rsdp as usize,
+        },
+        reset: acpi::reset(memory, rsdp),
+    })
+}
+
+/// Places or finds the SMBIOS entry point. `None` when the host has none.
+pub fn smbios(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {
+    match &platform.host {
+        PlatformHost::Reset { fw_cfg, .. } => place_smbios(fw_cfg, memory),
+        PlatformHost::Pvh { .. } => Ok(find_smbios()),
     }
 }
 
-fn reset(files: &Files<'_>, rsdp: &Blob<'_>) -> Reset {
-    acpi::reset(files, rsdp.bytes)
+fn find_smbios() -> Option<Published> {
+    let (start, length) = smbios::AREA;
+    let area = Found { regions: None }.bytes(start, length)?;
+    let (offset, guid) = smbios::find(&area)?;
+    Some(Published {
+        guid,
+        address: start as usize + offset,
+    })
 }
 
-/// Places the SMBIOS entry point and table. `None` when the host has none.
-pub fn smbios(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {
+fn place_smbios(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {
     let (Some(anchor), Some(tables)) = (fw_cfg.file(SMBIOS_ANCHOR), fw_cfg.file(SMBIOS_TABLES))
     else {
         return Ok(None);

@@ -32,6 +32,8 @@ pub(super) struct Headers<'a> {
     pub bytes: &'a [u8],
     pub section_table: &'a [[u8; SIZEOF_SECTION_TABLE]],
     pub relocations: DataDirectory,
+    /// Offset and size in the file, not checked: nobody reads them here.
+    pub certificates: DataDirectory,
     pub size_of_image: u32,
     pub section_alignment: u32,
     pub entry: u32,
@@ -65,11 +67,13 @@ impl<'a> Headers<'a> {
         let fields = &optional.windows_fields;
         let directories = &optional.data_directories;
         let relocations = directories.get_base_relocation_table();
+        let certificates = directories.get_certificate_table();
         let imports = directories.get_import_table();
         Ok(Self {
             bytes: slice(file, Part::Headers, 0, fields.size_of_headers as usize)?,
             section_table: section_table.as_chunks().0,
             relocations: relocations.copied().unwrap_or_default(),
+            certificates: certificates.copied().unwrap_or_default(),
             size_of_image: fields.size_of_image,
             section_alignment: fields.section_alignment,
             entry: optional.standard_fields.address_of_entry_point,

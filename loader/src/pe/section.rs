@@ -29,6 +29,8 @@ pub struct Section<'a> {
     pub virtual_size: u32,
     /// What the memory starts with, at most `virtual_size` bytes; zeroes follow.
     pub raw: &'a [u8],
+    /// Where its bytes end in the file; 0 when it has none.
+    pub(super) file_end: usize,
     characteristics: u32,
 }
 
@@ -75,6 +77,10 @@ impl<'a> Section<'a> {
             rva: table.virtual_address,
             virtual_size,
             raw: raw.get(..virtual_size as usize).unwrap_or(raw),
+            file_end: match raw_size {
+                0 => 0,
+                _ => raw_size.saturating_add(table.pointer_to_raw_data as usize),
+            },
             characteristics: table.characteristics,
         };
         if section.end() > size_of_image as usize {

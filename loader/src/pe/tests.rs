@@ -50,7 +50,7 @@ fn an_image_larger_than_its_file_is_zero_behind_it() {
     let memory = placed(&file, 0x7_0000_0000);
     assert_eq!(memory.len(), 0x9_1000);
     assert_eq!(memory[..file.len()], file);
-    assert!(memory[file.len()..].iter().all(|&byte| byte == 0));
+    assert_eq!(memory[file.len()..], vec![0; 0x9_1000 - file.len()]);
 }
 
 #[test]
@@ -269,4 +269,20 @@ fn neighbours_closer_than_the_section_alignment_are_fine() {
     assert_eq!(memory[0x4800..0x48e2], file[0x2800..0x28e2]);
     assert_eq!(memory[0x48e2..0x48f0], [0; 14]);
     assert_eq!(memory[0x48f0..0x4924], file[0x2a00..0x2a34]);
+}
+
+#[test]
+fn a_file_may_go_on_behind_the_image() {
+    let mut builder = paged();
+    let sections_end = builder.build().len();
+    let size = |builder: &Builder| Image::parse(&builder.build()).unwrap().file_size();
+    assert_eq!(size(&builder), sections_end);
+    builder.directories[4] = (0x3000, 0x5c0);
+    assert_eq!(size(&builder), 0x35c0);
+    // Certificates without a size are none, wherever they are.
+    builder.directories[4] = (0x9000, 0);
+    assert_eq!(size(&builder), sections_end);
+    let mut file = builder.build();
+    file.extend([0x11; 100]);
+    assert_eq!(Image::parse(&file).unwrap().file_size(), sections_end);
 }

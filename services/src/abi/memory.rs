@@ -2,6 +2,7 @@
 
 use super::{Alleged, status, with};
 use crate::memory::{PageCount, PhysAddr, Placement};
+use alloc::vec::Vec;
 use uefi_raw::table::boot::{AllocateType, MemoryDescriptor, MemoryType};
 use uefi_raw::{PhysicalAddress, Status};
 
@@ -138,5 +139,12 @@ pub fn give_back(pages: &'static mut [u8]) -> Result<(), Status> {
         boot.memory
             .free(PhysAddr(start), PageCount::covering(pages.len()))
             .map_err(status::from)
+    })
+}
+
+/// The memory map as GetMemoryMap would report it.
+pub fn map() -> Result<Vec<MemoryDescriptor>, Status> {
+    with("GetMemoryMap", |boot| {
+        Ok(boot.memory.descriptors().collect())
     })
 }

@@ -22,7 +22,7 @@ mod table;
 mod unsupported;
 
 pub use alleged::Alleged;
-pub use memory::give_back;
+pub use memory::{give_back, map as memory_map};
 pub use system::install_configuration_table;
 
 use crate::boot::{Boot, Machine};

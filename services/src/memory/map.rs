@@ -84,7 +84,9 @@ impl Usage {
                 RAM | MemoryAttribute::RUNTIME
             }
             _ if self.is_ram() => RAM,
-            MemoryType::MMIO | MemoryType::MMIO_PORT_SPACE => MemoryAttribute::UNCACHEABLE,
+            // Devices are described only when the runtime services use them.
+            MemoryType::MMIO => MemoryAttribute::UNCACHEABLE | MemoryAttribute::RUNTIME,
+            MemoryType::MMIO_PORT_SPACE => MemoryAttribute::UNCACHEABLE,
             _ => MemoryAttribute::empty(),
         }
     }

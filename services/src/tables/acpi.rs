@@ -1,165 +1,164 @@
-//! The little that the firmware itself reads from ACPI tables: how to reset the
-//! machine and how to power it off (ACPI 6.5 §5.2.5, §5.2.9).
+//! The little that the firmware itself reads from ACPI tables: where they begin,
+//! how to reset the machine and how to power it off (ACPI 6.5 §5.2.5, §5.2.9).
+//!
+//! Tables are copied out of memory before they are looked at. What is not there,
+//! too long or outside of memory that can be read is left out.
 
-use super::get;
-use super::loader::Files;
-use crate::resident::{PortWrite, Reset};
+use super::{checksum, get};
+use crate::physical::Physical;
+use crate::resident::{Reset, Space, Write};
+use alloc::vec::Vec;
+use uefi_raw::{Guid, guid};
 
+/// `EFI_ACPI_TABLE_GUID`: the RSDP of ACPI 2.0 and later.
+const ACPI_20_TABLE: Guid = guid!("8868e871-e4f1-11d3-bc22-0080c73c8881");
+/// `ACPI_TABLE_GUID`: the RSDP of ACPI 1.0, without an XSDT.
+const ACPI_10_TABLE: Guid = guid!("eb9d2d30-2d88-11d3-9a16-0090273fc14d");
+
+const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
+/// Length of the RSDP of ACPI 1.0, and of its successors.
+const RSDP_1: usize = 20;
+const RSDP_2: usize = 36;
 /// Length of the header that every table but the RSDP begins with.
 const HEADER: usize = 36;
-/// `SLP_EN` in PM1_CNT.
-const SLEEP_ENABLE: u16 = 1 << 13;
-/// `SLP_TYP` of S5 in QEMU's `\_S5` packages, the only host whose tables are
-/// read here: 0 on each machine type.
-const SLEEP_TYPE_S5: u16 = 0;
-/// FADT flag `RESET_REG_SUP`.
-const RESET_SUPPORTED: u64 = 1 << 10;
-/// Generic address structure: system I/O space.
-const SPACE_IO: u64 = 1;
+/// Longest table that is read, in bytes; QEMU's largest, the DSDT of a machine
+/// with hundreds of processors, has about a third.
+const MAX_TABLE: usize = 256 * 1024;
 
-/// Reads reset and power-off from the FADT that `rsdp` leads to. What is not
-/// there, or does not lie in `files`, is left out.
+/// `SLP_EN` and the position of `SLP_TYP` in PM1_CNT.
+const PM1_SLEEP_ENABLE: u16 = 1 << 13;
+const PM1_SLEEP_TYPE: u32 = 10;
+/// `SLP_EN` and the position of `SLP_TYP` in SLEEP_CONTROL_REG (§4.8.3.7).
+const SLEEP_CONTROL_ENABLE: u16 = 1 << 5;
+const SLEEP_CONTROL_TYPE: u32 = 2;
+/// FADT flags `RESET_REG_SUP` and `HW_REDUCED_ACPI`.
+const RESET_SUPPORTED: u64 = 1 << 10;
+const HARDWARE_REDUCED: u64 = 1 << 20;
+
+/// Where the FADT has its fields (§5.2.9).
+mod fadt {
+    pub const DSDT: usize = 40;
+    pub const PM1A_CONTROL_BLOCK: usize = 64;
+    pub const FLAGS: usize = 112;
+    pub const RESET_REGISTER: usize = 116;
+    pub const RESET_VALUE: usize = 128;
+    pub const X_DSDT: usize = 140;
+    pub const SLEEP_CONTROL_REGISTER: usize = 244;
+}
+
+/// The GUID to publish the RSDP at `address` under; `None` when none is there.
 #[must_use]
-pub fn reset(files: &Files<'_>, rsdp: &[u8]) -> Reset {
-    find(files, rsdp, b"FACP")
-        .map(|fadt| Reset {
-            shutdown: shutdown(fadt).unwrap_or_default(),
-            reset: reset_register(fadt).unwrap_or_default(),
-        })
-        .unwrap_or_default()
+pub fn rsdp_guid(memory: &impl Physical, address: u64) -> Option<Guid> {
+    let first = memory.bytes(address, RSDP_1)?;
+    if !first.starts_with(RSDP_SIGNATURE) || checksum(&first) != 0 {
+        return None;
+    }
+    // Byte 15 is the revision: 0 for ACPI 1.0 (§5.2.5.3).
+    if get(&first, 15, 1)? == 0 {
+        return Some(ACPI_10_TABLE);
+    }
+    let second = memory.bytes(address, RSDP_2)?;
+    (checksum(&second) == 0).then_some(ACPI_20_TABLE)
+}
+
+/// Reads reset and power-off from the FADT that the RSDP at `rsdp` leads to.
+#[must_use]
+pub fn reset(memory: &impl Physical, rsdp: u64) -> Reset {
+    let Some(fadt) = find(memory, rsdp, b"FACP") else {
+        return Reset::default();
+    };
+    Reset {
+        shutdown: shutdown(memory, &fadt).unwrap_or_default(),
+        reset: reset_register(&fadt).unwrap_or_default(),
+    }
 }
 
 /// The table with this signature, by the XSDT or, failing that, the RSDT.
-fn find<'f>(files: &'f Files<'_>, rsdp: &[u8], signature: &[u8; 4]) -> Option<&'f [u8]> {
-    let revision = get(rsdp, 15, 1)?;
-    let (root, width) = match get(rsdp, 24, 8) {
-        Some(xsdt) if revision >= 2 && xsdt != 0 => (xsdt, 8),
-        _ => (get(rsdp, 16, 4)?, 4),
+fn find(memory: &impl Physical, rsdp: u64, signature: &[u8; 4]) -> Option<Vec<u8>> {
+    let first = memory.bytes(rsdp, RSDP_1)?;
+    let second = match get(&first, 15, 1)? {
+        0 | 1 => None,
+        _ => memory.bytes(rsdp, RSDP_2),
     };
-    let root = table(files, root)?;
+    let (root, width) = match second.and_then(|rsdp| get(&rsdp, 24, 8)) {
+        Some(xsdt) if xsdt != 0 => (xsdt, 8),
+        _ => (get(&first, 16, 4)?, 4),
+    };
+    let root = table(memory, root)?;
     let pointers = root.get(HEADER..)?.chunks_exact(width);
-    pointers
-        .filter_map(|pointer| table(files, get(pointer, 0, width)?))
-        .find(|table| table.starts_with(signature))
+    let mut addresses = pointers.filter_map(|pointer| get(pointer, 0, width));
+    let named = |address: &u64| memory.bytes(*address, 4).as_deref() == Some(signature);
+    table(memory, addresses.find(named)?)
 }
 
-/// The bytes of the table at `address`, as long as its header says.
-fn table<'f>(files: &'f Files<'_>, address: u64) -> Option<&'f [u8]> {
-    let bytes = files.at(address)?;
-    let length = usize::try_from(get(bytes, 4, 4)?).ok()?;
-    bytes.get(..length)
+/// The table at `address`, as long as its header says.
+fn table(memory: &impl Physical, address: u64) -> Option<Vec<u8>> {
+    let header = memory.bytes(address, HEADER)?;
+    let length = usize::try_from(get(&header, 4, 4)?).ok()?;
+    (length <= MAX_TABLE).then_some(())?;
+    memory.bytes(address, length)
 }
 
-/// PM1a_CNT_BLK, with what powers off.
-fn shutdown(fadt: &[u8]) -> Option<PortWrite> {
-    let port = u16::try_from(get(fadt, 64, 4)?).ok()?;
-    (port != 0).then_some(PortWrite {
-        port,
-        value: SLEEP_ENABLE | SLEEP_TYPE_S5 << 10,
+/// The write that powers off, where the machine has the sleep state S5.
+fn shutdown(memory: &impl Physical, fadt: &[u8]) -> Option<Write> {
+    let flags = get(fadt, fadt::FLAGS, 4)?;
+    let dsdt = match get(fadt, fadt::X_DSDT, 8) {
+        Some(address) if address != 0 => address,
+        _ => get(fadt, fadt::DSDT, 4)?,
+    };
+    let sleep_type = u16::from(sleep_type_s5(&table(memory, dsdt)?)? & 7);
+    if flags & HARDWARE_REDUCED != 0 {
+        let value = SLEEP_CONTROL_ENABLE | sleep_type << SLEEP_CONTROL_TYPE;
+        return byte_write(fadt, fadt::SLEEP_CONTROL_REGISTER, value);
+    }
+    let address = get(fadt, fadt::PM1A_CONTROL_BLOCK, 4)?;
+    (address != 0).then_some(Write {
+        address,
+        space: Space::IO,
+        value: PM1_SLEEP_ENABLE | sleep_type << PM1_SLEEP_TYPE,
         width: 2,
     })
 }
 
-/// RESET_REG and RESET_VALUE, when they name an I/O port.
-fn reset_register(fadt: &[u8]) -> Option<PortWrite> {
-    let supported = get(fadt, 112, 4)? & RESET_SUPPORTED != 0;
-    let in_io_space = get(fadt, 116, 1)? == SPACE_IO;
-    let port = u16::try_from(get(fadt, 120, 8)?).ok()?;
-    let value = u16::from(*fadt.get(128)?);
-    (supported && in_io_space && port != 0).then_some(PortWrite {
-        port,
+/// The first element of the package `\_S5`: the sleep type for PM1a_CNT and
+/// SLEEP_CONTROL_REG (§7.4.2). Hosts declare it by name at the top of the DSDT,
+/// so nothing of it needs to be executed: NameString, PackageOp, PkgLength,
+/// NumElements, and a constant (§20.2).
+fn sleep_type_s5(dsdt: &[u8]) -> Option<u8> {
+    const NAMED_PACKAGE: &[u8] = b"_S5_\x12";
+    let at = dsdt
+        .windows(NAMED_PACKAGE.len())
+        .position(|bytes| bytes == NAMED_PACKAGE)?;
+    let package = dsdt.get(at.checked_add(NAMED_PACKAGE.len())?..)?;
+    let more_length = usize::from(package.first()? >> 6);
+    match package.get(more_length.checked_add(2)?..)? {
+        [0x00, ..] => Some(0),
+        [0x01, ..] => Some(1),
+        [0x0a, value, ..] => Some(*value),
+        _ => None,
+    }
+}
+
+/// RESET_REG and RESET_VALUE.
+fn reset_register(fadt: &[u8]) -> Option<Write> {
+    let supported = get(fadt, fadt::FLAGS, 4)? & RESET_SUPPORTED != 0;
+    let value = u16::from(*fadt.get(fadt::RESET_VALUE)?);
+    byte_write(fadt, fadt::RESET_REGISTER, value).filter(|_| supported)
+}
+
+/// A write of one byte to the register whose generic address structure is at
+/// `offset` (§5.2.3.2), when it is a port or in memory.
+fn byte_write(fadt: &[u8], offset: usize, value: u16) -> Option<Write> {
+    let space = Space(u32::try_from(get(fadt, offset, 1)?).ok()?);
+    let address = get(fadt, offset.checked_add(4)?, 8)?;
+    let known = space == Space::MEMORY || space == Space::IO && address <= u16::MAX.into();
+    (known && address != 0).then_some(Write {
+        address,
+        space,
         value,
         width: 1,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::super::loader::{Blob, Host, HostError, run};
-    use super::super::put;
-    use super::*;
-
-    /// One file at `BASE` that holds RSDP, root table and FADT.
-    struct Tables(Vec<u8>);
-    const BASE: u64 = 0x7000;
-
-    impl Host<'static> for Tables {
-        fn place(&mut self, _: &str, _: u64) -> Result<Blob<'static>, HostError> {
-            let bytes = self.0.clone().leak();
-            Ok(Blob {
-                address: BASE,
-                bytes,
-            })
-        }
-        fn write(&mut self, _: &str, _: u32, _: &mut [u8]) -> Result<(), HostError> {
-            Err(HostError::NoFile)
-        }
-    }
-
-    fn reset_of(bytes: Vec<u8>) -> Reset {
-        let mut script = vec![0; 128];
-        put(&mut script, 0, 4, 1).unwrap();
-        put(&mut script, 4, 1, u64::from(b't')).unwrap();
-        put(&mut script, 60, 4, 1).unwrap();
-        let files = run(&script, &mut Tables(bytes.clone())).unwrap();
-        reset(&files, &bytes)
-    }
-
-    /// RSDP at 0, root at 0x40, FADT at 0x100.
-    fn tables(xsdt: bool) -> Vec<u8> {
-        let mut bytes = vec![0; 0x200];
-        let fields: &[(usize, usize, u64)] = &[
-            (15, 1, if xsdt { 2 } else { 0 }),
-            (16, 4, if xsdt { 0 } else { BASE + 0x40 }),
-            (24, 8, if xsdt { BASE + 0x40 } else { 0 }),
-            (0x44, 4, 36 + 8),
-            (0x40 + 36, if xsdt { 8 } else { 4 }, BASE + 0x100),
-            (0x100, 4, u64::from(u32::from_le_bytes(*b"FACP"))),
-            (0x104, 4, 244),
-            (0x100 + 64, 4, 0x604),
-            (0x100 + 112, 4, RESET_SUPPORTED),
-            (0x100 + 116, 1, SPACE_IO),
-            (0x100 + 120, 8, 0xcf9),
-            (0x100 + 128, 1, 0x0f),
-        ];
-        for (offset, width, value) in fields {
-            put(&mut bytes, *offset, *width, *value).unwrap();
-        }
-        bytes
-    }
-
-    #[test]
-    fn the_fadt_is_found_by_either_root_table() {
-        for xsdt in [true, false] {
-            let reset = reset_of(tables(xsdt));
-            assert_eq!(
-                (
-                    reset.shutdown.port,
-                    reset.shutdown.value,
-                    reset.shutdown.width
-                ),
-                (0x604, 0x2000, 2)
-            );
-            assert_eq!(
-                (reset.reset.port, reset.reset.value, reset.reset.width),
-                (0xcf9, 0x0f, 1)
-            );
-        }
-    }
-
-    #[test]
-    fn pointers_that_lead_nowhere_are_left_out() {
-        let mut bytes = tables(true);
-        put(&mut bytes, 0x40 + 36, 8, 0xdead_0000).unwrap();
-        assert_eq!(reset_of(bytes), Reset::default());
-        assert_eq!(reset_of(vec![0; 10]), Reset::default());
-    }
-
-    #[test]
-    fn a_reset_register_in_memory_is_not_a_port() {
-        let mut bytes = tables(true);
-        put(&mut bytes, 0x100 + 116, 1, 0).unwrap();
-        assert_eq!(reset_of(bytes).reset, PortWrite::default());
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 //! first command that does not fit stops the script.
 
 use super::{checksum, get, put};
+use crate::physical::Physical;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -66,14 +67,16 @@ impl<'a> Files<'a> {
             .find(|(known, _)| known == name)
             .map(|(_, blob)| blob)
     }
+}
 
-    /// The bytes at a physical address, up to the end of their file.
-    #[must_use]
-    pub fn at(&self, address: u64) -> Option<&[u8]> {
-        self.0.iter().find_map(|(_, blob)| {
-            let offset = usize::try_from(address.checked_sub(blob.address)?).ok()?;
-            blob.bytes.get(offset..).filter(|rest| !rest.is_empty())
-        })
+impl Physical for Files<'_> {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        let source = self.0.iter().find_map(|(_, blob)| {
+            let start = usize::try_from(address.checked_sub(blob.address)?).ok()?;
+            blob.bytes.get(start..start.checked_add(buffer.len())?)
+        })?;
+        buffer.copy_from_slice(source);
+        Some(())
     }
 }
 

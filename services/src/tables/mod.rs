@@ -6,7 +6,7 @@ pub mod loader;
 pub mod smbios;
 
 /// Little-endian number of `width` bytes (at most 8) at `offset`.
-fn get(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
+pub(crate) fn get(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
     let source = bytes.get(offset..offset.checked_add(width)?)?;
     let mut value = [0; 8];
     value.get_mut(..width)?.copy_from_slice(source);
@@ -14,7 +14,7 @@ fn get(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
 }
 
 /// Writes the low `width` bytes (at most 8) of `value` at `offset`.
-fn put(bytes: &mut [u8], offset: usize, width: usize, value: u64) -> Option<()> {
+pub(crate) fn put(bytes: &mut [u8], offset: usize, width: usize, value: u64) -> Option<()> {
     let target = bytes.get_mut(offset..offset.checked_add(width)?)?;
     target.copy_from_slice(value.to_le_bytes().get(..width)?);
     Some(())

@@ -3,12 +3,22 @@
 
 use super::{checksum, get, put};
 use core::fmt;
+use core::ops::Range;
 use uefi_raw::{Guid, guid};
 
 /// `SMBIOS_TABLE_GUID`: the 32-bit entry point, `_SM_`.
 const SMBIOS_TABLE: Guid = guid!("eb9d2d31-2d88-11d3-9a16-0090273fc14d");
 /// `SMBIOS3_TABLE_GUID`: the 64-bit entry point, `_SM3_`.
 const SMBIOS3_TABLE: Guid = guid!("f2fd1544-9794-4a2c-992e-e5bbcf20e394");
+/// Length of a 64-bit entry point in bytes.
+const LENGTH_64: usize = 24;
+/// The intermediate anchor `_DMI_` of a 32-bit one, with its own checksum.
+const INTERMEDIATE: Range<usize> = 16..31;
+
+/// Where earlier firmware leaves an entry point, at a multiple of
+/// [`ALIGNMENT`] (§5.2.1): start and length in bytes.
+pub const AREA: (u64, usize) = (0xf_0000, 0x1_0000);
+const ALIGNMENT: usize = 16;
 
 /// Why an entry point cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +38,34 @@ impl fmt::Display for Error {
             }
         }
     }
+}
+
+/// Finds an entry point whose checksums are right in `area`; its offset, and the
+/// GUID it is published under. The 64-bit one comes first where there are two.
+#[must_use]
+pub fn find(area: &[u8]) -> Option<(usize, Guid)> {
+    let find = |valid: fn(&[u8]) -> Option<bool>| {
+        let mut offsets = (0..area.len()).step_by(ALIGNMENT);
+        offsets.find(|at| area.get(*at..).and_then(valid) == Some(true))
+    };
+    let first = find(valid_64).map(|at| (at, SMBIOS3_TABLE));
+    first.or_else(|| find(valid_32).map(|at| (at, SMBIOS_TABLE)))
+}
+
+/// Whether `bytes` begin with a 64-bit entry point.
+fn valid_64(bytes: &[u8]) -> Option<bool> {
+    let length = usize::from(*bytes.get(6)?);
+    let anchor = bytes.get(..length)?;
+    Some(anchor.starts_with(b"_SM3_") && length >= LENGTH_64 && checksum(anchor) == 0)
+}
+
+/// Whether `bytes` begin with a 32-bit entry point and its intermediate one.
+fn valid_32(bytes: &[u8]) -> Option<bool> {
+    let length = usize::from(*bytes.get(5)?);
+    let (anchor, inner) = (bytes.get(..length)?, bytes.get(INTERMEDIATE)?);
+    let known = anchor.starts_with(b"_SM_") && inner.starts_with(b"_DMI_");
+    // Version 2.1 of the specification says 30 where there are 31 bytes.
+    Some(known && length >= 30 && checksum(anchor) == 0 && checksum(inner) == 0)
 }
 
 /// Points the entry point in `anchor` to a structure table at `address`,
@@ -55,8 +93,7 @@ fn relocate_64(anchor: &mut [u8], address: u64) -> Option<()> {
 
 fn relocate_32(anchor: &mut [u8], address: u64) -> Option<()> {
     put(anchor, 24, 4, address)?;
-    // The intermediate anchor `_DMI_`, 15 bytes, has a checksum of its own.
-    seal(anchor.get_mut(16..31)?, 5)?;
+    seal(anchor.get_mut(INTERMEDIATE)?, 5)?;
     let length = usize::try_from(get(anchor, 5, 1)?).ok()?;
     seal(anchor.get_mut(..length)?, 4)
 }
@@ -71,6 +108,7 @@ fn seal(bytes: &mut [u8], offset: usize) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
 
     fn sums_to_zero(bytes: &[u8]) -> bool {
@@ -93,6 +131,43 @@ mod tests {
         assert_eq!(relocate(&mut anchor, 0x1_2345_6789), Ok(SMBIOS3_TABLE));
         assert_eq!(anchor[16..24], 0x1_2345_6789u64.to_le_bytes());
         assert!(sums_to_zero(&anchor));
+    }
+
+    /// An entry point of each kind, sealed.
+    fn anchors() -> ([u8; 31], [u8; 24]) {
+        let (mut first, mut second) = ([0u8; 31], [0u8; 24]);
+        first[..4].copy_from_slice(b"_SM_");
+        first[5] = 31;
+        first[16..21].copy_from_slice(b"_DMI_");
+        second[..5].copy_from_slice(b"_SM3_");
+        second[6] = 24;
+        assert!(relocate(&mut first, 0xe_0000).is_ok());
+        assert!(relocate(&mut second, 0xe_0000).is_ok());
+        (first, second)
+    }
+
+    #[test]
+    fn entry_points_are_found_at_paragraphs() {
+        let (first, second) = anchors();
+        let mut area = vec![0; 0x400];
+        area.splice(0x3e0..0x3e0 + 24, second);
+        assert_eq!(find(&area), Some((0x3e0, SMBIOS3_TABLE)));
+        area.splice(0x20..0x20 + 31, first);
+        assert_eq!(find(&area), Some((0x3e0, SMBIOS3_TABLE)));
+        area[0x3ea] ^= 1;
+        assert_eq!(find(&area), Some((0x20, SMBIOS_TABLE)));
+        area[0x3a] ^= 1;
+        assert_eq!(find(&area), None);
+    }
+
+    #[test]
+    fn one_that_is_cut_off_or_shifted_is_none() {
+        let (first, second) = anchors();
+        for anchor in [&first[..], &second] {
+            assert!(find(anchor).is_some());
+            assert_eq!(find(&anchor[..anchor.len() - 1]), None);
+            assert_eq!(find(&[&[0; 8], anchor].concat()), None);
+        }
     }
 
     #[test]

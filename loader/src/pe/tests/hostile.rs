@@ -9,6 +9,9 @@ use super::builder::{block, paged, set, small_alignment};
 /// Larger images are not placed, to keep the tests fast.
 const MAX_PLACED: usize = 16 << 20;
 
+/// Files per test; the interpreter Miri takes seconds for each.
+const CASES: u32 = if cfg!(miri) { 2 } else { 2048 };
+
 /// Places what can be parsed and checks that the file's bytes are where the
 /// sections say, unless relocations changed them.
 fn parse_and_place(file: &[u8]) {
@@ -55,7 +58,7 @@ fn entry() -> impl Strategy<Value = (u16, u16)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn arbitrary_bytes(mut file in vec(any::<u8>(), 0..1024), dos in any::<bool>()) {

@@ -270,7 +270,10 @@ fn attributes_follow_from_the_type() {
         (Type::ACPI_NON_VOLATILE, ram),
         (Type::RUNTIME_SERVICES_CODE, ram | MemoryAttribute::RUNTIME),
         (Type::RUNTIME_SERVICES_DATA, ram | MemoryAttribute::RUNTIME),
-        (Type::MMIO, MemoryAttribute::UNCACHEABLE),
+        (
+            Type::MMIO,
+            MemoryAttribute::UNCACHEABLE | MemoryAttribute::RUNTIME,
+        ),
         (Type::RESERVED, MemoryAttribute::empty()),
         (Type::UNUSABLE, MemoryAttribute::empty()),
     ] {

@@ -76,8 +76,9 @@ fn pointers_become_addresses() {
         files.get("a").unwrap().bytes[8..12],
         0x2000u32.to_le_bytes()
     );
-    assert_eq!(files.at(0x2004).unwrap().len(), SIZE - 4);
-    assert_eq!(files.at(0x2000 + SIZE as u64), None);
+    assert_eq!(files.bytes(0x2004, SIZE - 4).unwrap().len(), SIZE - 4);
+    assert_eq!(files.bytes(0x2004, SIZE - 3), None);
+    assert_eq!(files.bytes(0x2000 + SIZE as u64, 1), None);
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! Physical memory as something to copy bytes out of.
+//!
+//! What a host or an earlier firmware left in memory is reached through this
+//! and nothing else: it is copied first and looked at afterwards, so nobody
+//! holds a reference into memory that somebody else may own.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Memory that can be read by physical address.
+pub trait Physical {
+    /// Fills `buffer` with what is at `address`, or leaves it as it is: `None`
+    /// when not all of it can be read.
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()>;
+
+    /// `length` bytes from `address` on. The caller bounds the length.
+    fn bytes(&self, address: u64, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.read(address, &mut bytes)?;
+        Some(bytes)
+    }
+}
+
+/// Bytes at an address: all the memory there is.
+#[cfg(test)]
+pub struct Bytes<'b> {
+    /// Where they start.
+    pub address: u64,
+    /// The bytes.
+    pub bytes: &'b [u8],
+}
+
+#[cfg(test)]
+impl Physical for Bytes<'_> {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        let start = usize::try_from(address.checked_sub(self.address)?).ok()?;
+        let source = self.bytes.get(start..start.checked_add(buffer.len())?)?;
+        buffer.copy_from_slice(source);
+        Some(())
+    }
+}

@@ -1,0 +1,205 @@
+//! What a PVH loader tells the program it starts: `hvm_start_info` (Xen
+//! `xen/include/public/arch-x86/hvm/start_info.h`, `docs/misc/pvh.pandoc`).
+//!
+//! Everything is copied out at once: the structures lie in memory that the
+//! loader calls usable. Refuses a structure without a memory map (version 0,
+//! and version 1 with none), and more modules than a kernel and an initrd.
+
+use crate::e820::{self, Region};
+use crate::physical::Physical;
+use crate::tables::get;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// `XEN_HVM_START_MAGIC_VALUE`: "xEn3" with the top bit of the E set.
+const MAGIC: u32 = 0x336e_c578;
+/// Length of the fields that every version has.
+const VERSION_0: usize = 40;
+/// Length with the memory map of version 1.
+const VERSION_1: usize = 56;
+/// Length of an `hvm_modlist_entry`.
+const MODULE: usize = 32;
+
+/// A kernel and an initrd.
+const MAX_MODULES: u32 = 2;
+/// Most entries of a memory map; as many as Linux has room for in its own.
+const MAX_REGIONS: u32 = 128;
+/// Longest command line in bytes.
+const MAX_COMMAND_LINE: u64 = 64 * 1024;
+
+/// A file that the loader put into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its first byte.
+    pub start: u64,
+    /// Its size in bytes, not 0.
+    pub bytes: u64,
+}
+
+/// What the loader told us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartInfo {
+    /// Physical memory.
+    pub regions: Vec<Region>,
+    /// The command line, without the NUL that ended it.
+    pub command_line: Vec<u8>,
+    /// Kernel and initrd, in this order, as far as there are any.
+    pub modules: Vec<Module>,
+    /// Where the loader says the RSDP is.
+    pub rsdp: Option<u64>,
+}
+
+/// Why `hvm_start_info` cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// This part of it cannot be read at this address.
+    Unreadable(&'static str, u64),
+    /// What is there instead of the magic number.
+    Magic(u32),
+    /// No memory map: the version and the number of entries.
+    NoMemoryMap(u32, u32),
+    /// More memory ranges than [`MAX_REGIONS`].
+    Regions(u32),
+    /// More modules than [`MAX_MODULES`].
+    Modules(u32),
+    /// No NUL within [`MAX_COMMAND_LINE`] bytes.
+    CommandLine,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hvm_start_info: ")?;
+        match self {
+            Self::Unreadable(what, address) => {
+                write!(f, "expected {what} in memory, found address {address:#x}")
+            }
+            Self::Magic(found) => write!(
+                f,
+                "expected magic {MAGIC:#x}, found {found:#x}: start the ELF file with a PVH loader"
+            ),
+            Self::NoMemoryMap(version, entries) => write!(
+                f,
+                "expected version 1 with a memory map, found version {version} with {entries} \
+                 entries: use QEMU 4.0, Xen 4.11 or later"
+            ),
+            Self::Regions(found) => {
+                write!(
+                    f,
+                    "expected at most {MAX_REGIONS} memory ranges, found {found}"
+                )
+            }
+            Self::Modules(found) => write!(
+                f,
+                "expected a kernel and at most one initrd, found {found} modules"
+            ),
+            Self::CommandLine => write!(
+                f,
+                "expected a command line of at most {MAX_COMMAND_LINE} bytes with NUL"
+            ),
+        }
+    }
+}
+
+/// Copies the structure at `address` and what it refers to out of `memory`.
+///
+/// # Errors
+/// The first part that is not as it should be.
+pub fn read(memory: &impl Physical, address: u64) -> Result<StartInfo, Error> {
+    let unreadable = Error::Unreadable("the structure", address);
+    let head = memory.bytes(address, VERSION_0).ok_or(unreadable)?;
+    let magic = u32_at(&head, 0);
+    if magic != MAGIC {
+        return Err(Error::Magic(magic));
+    }
+    Ok(StartInfo {
+        regions: regions(memory, address, u32_at(&head, 4))?,
+        command_line: command_line(memory, u64_at(&head, 24))?,
+        modules: modules(memory, u64_at(&head, 16), u32_at(&head, 12))?,
+        rsdp: Some(u64_at(&head, 32)).filter(|rsdp| *rsdp != 0),
+    })
+}
+
+/// A field of a structure that was read whole.
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    get(bytes, offset, 8).unwrap_or_default()
+}
+
+/// As [`u64_at`].
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    get(bytes, offset, 4)
+        .and_then(|value| u32::try_from(value).ok())
+        .unwrap_or_default()
+}
+
+/// `count` entries of `size` bytes.
+fn array(
+    memory: &impl Physical,
+    what: &'static str,
+    address: u64,
+    (count, size): (u32, usize),
+) -> Result<Vec<u8>, Error> {
+    let unreadable = Error::Unreadable(what, address);
+    let length = usize::try_from(count)
+        .ok()
+        .and_then(|count| count.checked_mul(size));
+    length
+        .and_then(|length| memory.bytes(address, length))
+        .ok_or(unreadable)
+}
+
+fn regions(memory: &impl Physical, address: u64, version: u32) -> Result<Vec<Region>, Error> {
+    if version == 0 {
+        return Err(Error::NoMemoryMap(version, 0));
+    }
+    let unreadable = Error::Unreadable("version 1 of the structure", address);
+    let info = memory.bytes(address, VERSION_1).ok_or(unreadable)?;
+    let (address, count) = (u64_at(&info, 40), u32_at(&info, 48));
+    if count > MAX_REGIONS {
+        return Err(Error::Regions(count));
+    }
+    let table = array(memory, "the memory map", address, (count, e820::PVH_ENTRY))?;
+    let regions = e820::parse(&table, e820::PVH_ENTRY);
+    if !regions.iter().any(Region::is_ram) {
+        return Err(Error::NoMemoryMap(version, count));
+    }
+    Ok(regions)
+}
+
+fn modules(memory: &impl Physical, address: u64, count: u32) -> Result<Vec<Module>, Error> {
+    if count > MAX_MODULES {
+        return Err(Error::Modules(count));
+    }
+    if count == 0 {
+        // Xen leaves the pointer 0 then.
+        return Ok(Vec::new());
+    }
+    let list = array(memory, "the module list", address, (count, MODULE))?;
+    let modules = list.chunks_exact(MODULE).map(|entry| Module {
+        start: u64_at(entry, 0),
+        bytes: u64_at(entry, 8),
+    });
+    Ok(modules.filter(|module| module.bytes != 0).collect())
+}
+
+/// The bytes up to a NUL; none when there is no command line.
+fn command_line(memory: &impl Physical, address: u64) -> Result<Vec<u8>, Error> {
+    let mut line = Vec::new();
+    if address == 0 {
+        return Ok(line);
+    }
+    for offset in 0..MAX_COMMAND_LINE {
+        let mut byte = [0];
+        let at = address.saturating_add(offset);
+        memory
+            .read(at, &mut byte)
+            .ok_or(Error::Unreadable("the command line", at))?;
+        match byte {
+            [0] => return Ok(line),
+            [byte] => line.push(byte),
+        }
+    }
+    Err(Error::CommandLine)
+}
+
+#[cfg(test)]
+mod tests;
