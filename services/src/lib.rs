@@ -38,7 +38,11 @@ pub mod images;
 #[cfg(feature = "boot")]
 pub mod linux;
 #[cfg(feature = "boot")]
+pub mod mtrr;
+#[cfg(feature = "boot")]
 pub mod payload;
+#[cfg(feature = "boot")]
+pub mod pci;
 #[cfg(feature = "boot")]
 pub mod physical;
 #[cfg(feature = "boot")]

@@ -4,8 +4,10 @@
 pub mod exceptions;
 pub mod heap;
 pub mod image;
+pub mod mtrr;
 pub mod paging;
 pub mod ram;
+pub mod smp;
 pub mod time;
 
 use x86_64::instructions::{hlt, interrupts};

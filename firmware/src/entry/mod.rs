@@ -23,6 +23,8 @@ global_asm!(
     options(att_syntax)
 );
 
+global_asm!(include_str!("processor.s"), options(att_syntax));
+
 unsafe extern "C" {
     static image_start: u8;
     static firmware_end: u8;

@@ -153,13 +153,11 @@ fn from_reset() -> Result<Platform, Error> {
         Err(NO_HOST_BRIDGE) => None,
         Err(other) => return Err(Error::Chipset(other)),
     };
-    if let Some(chipset) = chipset {
-        chipset.enable_power_management();
-    }
-    let regions = fw_cfg.memory()?;
+    let mut regions = fw_cfg.memory()?;
     if !regions.iter().any(Region::is_ram) {
         return Err(Error::NoMemoryMap);
     }
+    chipset::set_up(chipset, &fw_cfg, &mut regions)?;
     let parts = fw_cfg.kernel()?;
     let initrd = fw_cfg.initrd()?;
     let empty = parts.iter().all(|part| part.size == 0);

@@ -1,49 +1,46 @@
 //! PCI configuration space through ports 0xCF8 and 0xCFC (PCI Local Bus 3.0
-//! §3.2.2.3.2), bus 0 only.
+//! §3.2.2.3.2).
 
 use super::{read, write};
+use ovmf_lite_services::pci::{Configuration, Function};
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
 
-/// A function on bus 0.
-#[derive(Clone, Copy, Debug)]
-pub struct Function {
-    /// Device number, 0 to 31.
-    pub device: u8,
-    /// Function number, 0 to 7.
-    pub function: u8,
+/// The way to configuration space that every PC has.
+pub struct Ports;
+
+fn select(at: Function, register: u8) {
+    let address = 0x8000_0000
+        | u32::from(at.bus) << 16
+        | u32::from(at.device) << 11
+        | u32::from(at.function) << 8
+        | u32::from(register & !3);
+    write(ADDRESS, address);
 }
 
-impl Function {
-    fn select(self, register: u8) {
-        let address = 0x8000_0000
-            | u32::from(self.device) << 11
-            | u32::from(self.function) << 8
-            | u32::from(register & !3);
-        write(ADDRESS, address);
-    }
-
-    /// Reads the 4 bytes at `register`, a multiple of 4.
-    pub fn read(self, register: u8) -> u32 {
-        self.select(register);
+impl Configuration for Ports {
+    fn read(&mut self, at: Function, register: u8) -> u32 {
+        select(at, register);
         read(DATA)
     }
 
-    /// Writes the 4 bytes at `register`, a multiple of 4.
-    pub fn write(self, register: u8, value: u32) {
-        self.select(register);
+    fn write(&mut self, at: Function, register: u8, value: u32) {
+        select(at, register);
         write(DATA, value);
     }
+}
 
-    /// Writes one byte at `register`.
-    pub fn write_u8(self, register: u8, value: u8) {
-        self.select(register);
-        write(DATA + u16::from(register & 3), value);
+impl Ports {
+    /// Reads one byte.
+    pub fn read_u8(&mut self, at: Function, register: u8) -> u8 {
+        select(at, register);
+        read(DATA + u16::from(register & 3))
     }
 
-    /// Vendor in the low half, device in the high half; all ones when absent.
-    pub fn id(self) -> u32 {
-        self.read(0)
+    /// Writes one byte.
+    pub fn write_u8(&mut self, at: Function, register: u8, value: u8) {
+        select(at, register);
+        write(DATA + u16::from(register & 3), value);
     }
 }

@@ -255,6 +255,7 @@ fn an_image_leaves_alone_what_is_no_longer_its_own() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of calls: minutes in Miri")]
 fn the_number_of_interfaces_is_bounded() {
     let mut handles = Handles::new();
     for n in 0..MAX_INTERFACES {
@@ -271,6 +272,7 @@ fn the_number_of_interfaces_is_bounded() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of calls: minutes in Miri")]
 fn the_number_of_open_records_is_bounded() {
     let (mut handles, handle, agent, _) = with_agents();
     // A controller is not looked at in this mode.

@@ -162,6 +162,7 @@ fn pointers_that_lead_nowhere_are_named() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads 64 KiB byte by byte: a minute in Miri")]
 fn a_command_line_without_end_is_refused() {
     let mut page = Page::new();
     page.0.resize(0x2_0000, b'a');

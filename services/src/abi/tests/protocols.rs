@@ -272,6 +272,7 @@ fn the_protocols_of_a_handle_are_listed_with_their_guids() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "calls assembly, which Miri does not run")]
 fn several_protocols_are_installed_and_uninstalled_as_one() {
     let world = open(false);
     let (one, two) = ((&A, some(1)), (&B, some(2)));
@@ -287,6 +288,7 @@ fn several_protocols_are_installed_and_uninstalled_as_one() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "calls assembly, which Miri does not run")]
 fn of_several_protocols_none_is_installed_when_one_cannot_be() {
     let world = open(false);
     let handle = world.installed(&B, some(1));
@@ -307,6 +309,7 @@ fn of_several_protocols_none_is_installed_when_one_cannot_be() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "calls assembly, which Miri does not run")]
 fn a_list_that_does_not_end_is_refused() {
     let world = open(false);
     let slot = world.services.install_multiple_protocol_interfaces as *const c_void;
@@ -346,6 +349,7 @@ unsafe extern "C" fn call_with_pairs(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "calls assembly, which Miri does not run")]
 fn a_device_path_names_one_handle_only() {
     let world = open(true);
     let path = || (&PATH, INITRD_PATH.as_ptr().cast_mut().cast());
@@ -360,6 +364,7 @@ fn a_device_path_names_one_handle_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "calls assembly, which Miri does not run")]
 fn a_device_path_that_is_none_hides_no_other() {
     let world = open(false);
     world.installed(&PATH, null_mut());

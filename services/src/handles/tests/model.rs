@@ -12,6 +12,9 @@ use proptest::sample::select;
 const HANDLES: core::ops::RangeInclusive<usize> = 1..=4;
 const GUIDS: [Guid; 2] = [A, B];
 
+/// Operations in a row, fewer than this; the interpreter Miri is slow.
+const OPERATIONS: usize = if cfg!(miri) { 10 } else { 100 };
+
 #[derive(Clone, Debug)]
 enum Operation {
     Install(Option<usize>, Vec<(usize, usize)>),
@@ -284,7 +287,7 @@ fn compare(real: &Handles, model: &mut Model) {
 
 proptest! {
     #[test]
-    fn the_database_does_what_the_model_does(operations in vec(operation(), 0..100)) {
+    fn the_database_does_what_the_model_does(operations in vec(operation(), 0..OPERATIONS)) {
         let (mut real, mut model) = (Handles::new(), Model::default());
         for _ in 0..3 {
             apply(&mut real, &mut model, &Operation::Install(None, vec![(0, 0)]));

@@ -296,6 +296,7 @@ fn allocated_pages_are_ram_whatever_their_type() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of calls: minutes in Miri")]
 fn a_full_map_still_frees() {
     let mut map = machine(&[MIB..1 << 40]);
     let mut page = MIB;
@@ -319,6 +320,9 @@ fn a_full_map_still_frees() {
 /// changes its mind.
 const LOW_PAGES: usize = 320;
 const PAGES: usize = 512;
+
+/// Steps in a row, fewer than this; the interpreter Miri is slow.
+const STEPS: usize = if cfg!(miri) { 6 } else { 80 };
 
 fn page_address(index: usize) -> u64 {
     let index = index as u64;
@@ -464,7 +468,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_map_is_what_a_list_of_pages_says(steps in vec(step(), 1..80)) {
+    fn the_map_is_what_a_list_of_pages_says(steps in vec(step(), 1..STEPS)) {
         let mut map = MemoryMap::new();
         let mut model = Model([None; PAGES]);
         let ram = [Step::Describe(0..LOW_PAGES, Type::CONVENTIONAL),

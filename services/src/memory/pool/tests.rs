@@ -98,6 +98,7 @@ fn impossible_requests_change_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of calls: minutes in Miri")]
 fn the_number_of_buffers_is_limited() {
     let (mut map, mut pool) = (machine(), Pool::new());
     let first = pool.allocate(&mut map, DATA, 1).unwrap();
@@ -152,6 +153,9 @@ impl Live {
     }
 }
 
+/// Steps in a row, fewer than this; the interpreter Miri is slow.
+const STEPS: usize = if cfg!(miri) { 12 } else { 120 };
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 2 } else { 256 },
@@ -160,7 +164,7 @@ proptest! {
     })]
 
     #[test]
-    fn buffers_never_overlap_and_all_memory_comes_back(steps in vec(step(), 1..120)) {
+    fn buffers_never_overlap_and_all_memory_comes_back(steps in vec(step(), 1..STEPS)) {
         let (mut map, mut pool) = (machine(), Pool::new());
         let original = descriptors(&map);
         let mut live: Vec<Live> = Vec::new();
