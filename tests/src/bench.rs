@@ -212,7 +212,7 @@ fn finished(machine: &Machine, files: Files) -> Result<Outcome> {
 }
 
 fn run(machine: &Machine, files: &Files) -> Result<(Outcome, String)> {
-    let vm = Vm::start(machine, files, Console::File)?;
+    let vm = Vm::start(&machine.wrapped(files)?, files, Console::File)?;
     let line = vm.line().to_owned();
     Ok((vm.wait(Some(TIME_LIMIT), Echo::Nothing)?, line))
 }

@@ -53,6 +53,13 @@ const ROOT_PORTS: [&str; 2] = [
     "-netdev user,id=n2,restrict=on -device pcie-root-port,id=p1,chassis=2",
 ];
 
+/// What runs on [`machine`].
+pub const SYSTEM: System = System {
+    release: Release::BookwormGeneric,
+    root: Root::Initrd,
+    modules: &MODULES,
+};
+
 /// Boots `model` with all devices and checks each from inside.
 ///
 /// # Errors
@@ -60,6 +67,16 @@ const ROOT_PORTS: [&str; 2] = [
 pub fn run(bench: &Bench, model: &str) -> Result<()> {
     let name = format!("devices-{model}");
     let files = Files::create(&format!("{name}-disks"))?;
+    let machine = machine(bench, model, &files)?;
+    bench.succeed(&name, machine, SYSTEM, &format!("MODEL={model}\n{CHECKS}"))?;
+    files.remove()
+}
+
+/// The machine with all devices; its disks lie in `files`.
+///
+/// # Errors
+/// When a disk cannot be made.
+pub fn machine(bench: &Bench, model: &str, files: &Files) -> Result<Machine> {
     let mut arguments = DEVICES.join(" ");
     if model == "q35" {
         arguments = format!("{arguments} {}", ROOT_PORTS.join(" "));
@@ -69,16 +86,9 @@ pub fn run(bench: &Bench, model: &str) -> Result<()> {
         fs::File::create(&disk)?.set_len(8 << 20)?;
         arguments = arguments.replace(&format!("DISK{number}"), &disk.to_string_lossy());
     }
-    let machine = Machine {
+    Ok(Machine {
         model: model.into(),
         extra: arguments.split(' ').map(Into::into).collect(),
         ..bench.machine()
-    };
-    let system = System {
-        release: Release::BookwormGeneric,
-        root: Root::Initrd,
-        modules: &MODULES,
-    };
-    bench.succeed(&name, machine, system, &format!("MODEL={model}\n{CHECKS}"))?;
-    files.remove()
+    })
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod compare;
 pub mod devices;
 pub mod guest_application;
 pub mod kexec;

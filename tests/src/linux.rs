@@ -4,11 +4,24 @@
 //! the end is part of every case.
 
 use anyhow::Result;
-use xtask::qemu::Machine;
+use xtask::build;
+use xtask::qemu::{Machine, Wrapping};
 
 use crate::bench::{Bench, Release, Root, System};
 
 const CHECKS: &str = include_str!("guest-checks.sh");
+
+/// How a machine comes to the firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// `-bios`: from the reset vector, in ROM.
+    Bios,
+    /// `-drive if=pflash`: from the reset vector, in flash.
+    Pflash,
+    /// `-kernel` with the ELF file: from a PVH loader, kernel and initrd in one
+    /// module.
+    Pvh,
+}
 
 /// One cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +32,34 @@ pub struct Case {
     release: Release,
     root: Root,
     cpu: &'static str,
+    entry: Entry,
+}
+
+const MODELS: [&str; 2] = ["pc", "q35"];
+const MEMORIES: [u64; 3] = [256, 3 * 1024, 16 * 1024];
+/// Processor models, and how many of them.
+const CPUS: [(&str, u32); 3] = [("qemu64", 1), ("EPYC", 2), ("max", 4)];
+const ENTRIES: [Entry; 3] = [Entry::Bios, Entry::Pflash, Entry::Pvh];
+const RELEASES: [Release; 5] = [
+    Release::Bullseye,
+    Release::Bookworm,
+    Release::BookwormGeneric,
+    Release::Trixie,
+    Release::Sid,
+];
+
+impl Entry {
+    fn wrapping(self) -> Wrapping {
+        match self {
+            Entry::Bios => Wrapping::Bios,
+            Entry::Pflash => Wrapping::Pflash,
+            Entry::Pvh => Wrapping::Pvh(build::elf()),
+        }
+    }
 }
 
 impl Case {
-    /// The cell whose coordinates are the lowest six bits of `index`.
+    /// A cell of the first matrix: what the lowest six bits of `index` say.
     fn new(index: u32) -> Case {
         let bit = |n: u32| index >> n & 1 == 1;
         Case {
@@ -36,6 +73,7 @@ impl Case {
             },
             root: if bit(4) { Root::Disk } else { Root::Initrd },
             cpu: if bit(5) { "qemu64" } else { "max" },
+            entry: Entry::Bios,
         }
     }
 
@@ -47,14 +85,35 @@ impl Case {
         bit(3) == bit(0) ^ bit(1) && bit(4) == bit(0) ^ bit(2) && bit(5) == bit(1) ^ bit(2)
     }
 
+    /// A cell of the second matrix, and whether it is in the third of them that
+    /// is representative: with four coordinates given, the fifth follows.
+    fn on_platform([model, memory, cpu, entry, release]: [usize; 5]) -> (Case, bool) {
+        let (cpu_name, processors) = CPUS[cpu];
+        let case = Case {
+            model: MODELS[model],
+            memory_mebibytes: MEMORIES[memory],
+            processors,
+            release: RELEASES[release],
+            root: Root::Initrd,
+            cpu: cpu_name,
+            entry: ENTRIES[entry],
+        };
+        (case, (model + memory + cpu + entry + release) % 3 == 0)
+    }
+
     /// What the case is called.
     pub fn name(&self) -> String {
         let root = match self.root {
             Root::Initrd => "initrd",
             Root::Disk => "disk",
         };
+        let entry = match self.entry {
+            Entry::Bios => "bios",
+            Entry::Pflash => "pflash",
+            Entry::Pvh => "pvh",
+        };
         format!(
-            "linux-{}-{}-{}M-{}cpu-{}-{root}",
+            "linux-{}-{}-{entry}-{}M-{}cpu-{}-{root}",
             self.release.linux(),
             self.model,
             self.memory_mebibytes,
@@ -78,6 +137,7 @@ impl Case {
             memory: format!("{}M", self.memory_mebibytes),
             processors: self.processors,
             cpu: Some(self.cpu.into()),
+            wrapping: self.entry.wrapping(),
             ..bench.machine()
         };
         let memory_kib = self.memory_mebibytes * 1024;
@@ -101,17 +161,48 @@ impl Case {
     }
 }
 
-/// The cells of the matrix and the kernels outside of it, or the representative
-/// part.
+/// The cells of both matrices and a few outside of them, or the representative
+/// parts.
 pub fn cases(all: bool) -> Vec<Case> {
-    let cells = (0..64)
+    let first = (0..64)
         .filter(|index| all || Case::representative(*index))
         .map(Case::new);
-    let others = [Release::Bullseye, Release::Sid].map(|release| Case {
-        release,
+    let second = coordinates().map(Case::on_platform);
+    let second = second.filter(|(_, part)| all || *part);
+    let smallest = Case {
+        memory_mebibytes: 64,
+        release: Release::Bullseye,
         ..Case::new(0)
+    };
+    let most_processors = [0, 1].map(|index| Case {
+        memory_mebibytes: 1024,
+        processors: 16,
+        ..Case::new(index)
     });
-    cells.chain(others.into_iter().filter(|_| all)).collect()
+    first
+        .chain(second.map(|(case, _)| case))
+        .chain([smallest])
+        .chain(most_processors)
+        .collect()
+}
+
+/// All coordinates of the second matrix.
+fn coordinates() -> impl Iterator<Item = [usize; 5]> {
+    let sizes = [
+        MODELS.len(),
+        MEMORIES.len(),
+        CPUS.len(),
+        ENTRIES.len(),
+        RELEASES.len(),
+    ];
+    (0..sizes.iter().product()).map(move |index: usize| {
+        let mut rest = index;
+        sizes.map(|size| {
+            let coordinate = rest % size;
+            rest /= size;
+            coordinate
+        })
+    })
 }
 
 #[cfg(test)]
@@ -136,10 +227,31 @@ mod tests {
     }
 
     #[test]
+    fn a_third_represents_every_pair_of_the_second_matrix() {
+        let part: Vec<_> = coordinates()
+            .filter(|at| Case::on_platform(*at).1)
+            .collect();
+        assert!(part.len() * 2 < coordinates().count());
+        for (one, other) in (0..5).flat_map(|one| (0..one).map(move |other| (one, other))) {
+            let pairs = |cells: &mut dyn Iterator<Item = [usize; 5]>| {
+                let mut pairs: Vec<_> = cells.map(|at| (at[one], at[other])).collect();
+                pairs.sort_unstable();
+                pairs.dedup();
+                pairs
+            };
+            assert_eq!(
+                pairs(&mut part.iter().copied()),
+                pairs(&mut coordinates()),
+                "coordinates {one} and {other}"
+            );
+        }
+    }
+
+    #[test]
     fn names_are_unique() {
         let mut names: Vec<_> = cases(true).iter().map(Case::name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 66);
+        assert_eq!(names.len(), cases(true).len());
     }
 }

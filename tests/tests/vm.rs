@@ -4,7 +4,9 @@
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
-use ovmf_lite_tests::{devices, guest_application, kexec, lifecycle, linux, refusals, uki};
+use ovmf_lite_tests::{
+    compare, devices, guest_application, kexec, lifecycle, linux, refusals, uki,
+};
 use xtask::test::Session;
 
 fn main() {
@@ -46,6 +48,11 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend([Release::Bookworm, Release::Trixie].map(|release| {
         trial(format!("kexec-{}", release.linux()), move |bench| {
             kexec::run(bench, release)
+        })
+    }));
+    trials.extend(["pc", "q35"].map(|model| {
+        trial(format!("compare-{model}"), move |bench| {
+            compare::run(bench, model)
         })
     }));
     trials.extend(clock_trials());

@@ -17,7 +17,7 @@ use crate::accel::{self, Wish};
 use crate::debian::Suite;
 use crate::guest::{Guest, Purpose};
 use crate::kernel::Kernel;
-use crate::qemu::{Console, Files, Machine};
+use crate::qemu::{Console, Files, Machine, Wrapping};
 use crate::vm::{Echo, End, Outcome, Vm};
 use crate::{build, workspace};
 
@@ -40,8 +40,11 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     smp: u32,
     /// QEMU's machine model
-    #[arg(long, default_value = "q35", value_parser = ["q35", "pc"])]
+    #[arg(long, default_value = "q35", value_parser = ["q35", "pc", "microvm"])]
     machine: String,
+    /// How the machine comes to the firmware
+    #[arg(long, default_value = "bios", value_parser = ["bios", "pflash", "pvh"])]
+    entry: String,
     /// QEMU's processor model [default: the best of the accelerator]
     #[arg(long)]
     cpu: Option<String>,
@@ -74,7 +77,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let files = Files::create("boot")?;
     let machine = machine(options, &files)?;
     let kernel = machine.kernel.clone();
-    let vm = Vm::start(&machine, &files, console(options))?;
+    let vm = Vm::start(&machine.wrapped(&files)?, &files, console(options))?;
     let outcome = vm.wait(limit(options), echo(options))?;
     let logs = workspace::shown(files.directory());
     if let Some(defect) = refused_by_qemu(kernel, &outcome) {
@@ -125,6 +128,7 @@ fn machine(options: &Options, files: &Files) -> Result<Machine> {
         processors: options.smp,
         accelerator: accel::choose(options.accel),
         firmware,
+        wrapping: wrapping(options),
         initrd,
         command_line: command_line(options),
         kernel: Some(kernel.image),
@@ -138,6 +142,14 @@ fn firmware(options: &Options) -> Result<Option<PathBuf>> {
         None => Ok(Some(build::firmware()?.flash)),
         Some(file) if is_none(file) => Ok(None),
         Some(file) => Ok(Some(file.clone())),
+    }
+}
+
+fn wrapping(options: &Options) -> Wrapping {
+    match options.entry.as_str() {
+        "pflash" => Wrapping::Pflash,
+        "pvh" => Wrapping::Pvh(build::elf()),
+        _ => Wrapping::Bios,
     }
 }
 

@@ -36,11 +36,16 @@ pub struct Firmware {
 pub fn firmware() -> Result<Firmware> {
     host::require_rust_targets()?;
     let runtime = runtime_image()?;
-    let elf = workspace::target().join("ovmf-lite.elf");
+    let elf = elf();
     fs::copy(compile_firmware(&runtime)?, &elf).context("cannot copy the firmware's ELF file")?;
     let flash = flash_image();
     write_flash(&elf, &flash).with_context(|| format!("no flash image of {}", elf.display()))?;
     Ok(Firmware { elf, flash })
+}
+
+/// Where [`firmware`] puts the ELF file.
+pub fn elf() -> PathBuf {
+    workspace::target().join("ovmf-lite.elf")
 }
 
 /// Where [`firmware`] puts the flash image.

@@ -13,6 +13,18 @@ use anyhow::{Context, Result};
 use crate::accel::Accelerator;
 use crate::workspace;
 
+/// How the machine gets its firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrapping {
+    /// `-bios` with the flash image.
+    Bios,
+    /// `-drive if=pflash` with the flash image.
+    Pflash,
+    /// `-kernel` with this ELF file; the kernel becomes a PVH module, with the
+    /// initrd behind it in the same file.
+    Pvh(PathBuf),
+}
+
 /// What to emulate and what to start in it.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -26,8 +38,10 @@ pub struct Machine {
     pub processors: u32,
     /// `-accel`.
     pub accelerator: Accelerator,
-    /// `-bios`: the flash image; without it QEMU's own SeaBIOS.
+    /// The flash image; without it QEMU's own firmware.
     pub firmware: Option<PathBuf>,
+    /// How it, or the ELF file in its place, is given to QEMU.
+    pub wrapping: Wrapping,
     /// `-kernel`.
     pub kernel: Option<PathBuf>,
     /// `-initrd`.
@@ -49,6 +63,7 @@ impl Default for Machine {
             processors: 1,
             accelerator: Accelerator::Tcg,
             firmware: None,
+            wrapping: Wrapping::Bios,
             kernel: None,
             initrd: None,
             command_line: String::new(),
@@ -128,7 +143,7 @@ impl Machine {
         let mut arguments = Arguments::default();
         arguments.words("-nodefaults -no-user-config -display none");
         self.add_hardware(&mut arguments);
-        add_outputs(&mut arguments, files, console);
+        self.add_outputs(&mut arguments, files, console);
         self.add_payload(&mut arguments);
         arguments.0.extend(self.extra.iter().cloned());
         arguments.0
@@ -136,7 +151,7 @@ impl Machine {
 
     fn add_hardware(&self, arguments: &mut Arguments) {
         arguments.pair("-machine", &self.model);
-        arguments.pair("-accel", self.accelerator.name());
+        arguments.pair("-accel", self.acceleration());
         arguments.pair(
             "-cpu",
             self.cpu.as_deref().unwrap_or(self.accelerator.best_cpu()),
@@ -149,12 +164,43 @@ impl Machine {
         }
     }
 
+    fn add_outputs(&self, arguments: &mut Arguments, files: &Files, console: Console) {
+        let console_file = escaped(&files.console());
+        match console {
+            Console::Terminal => {
+                let terminal = format!("stdio,id=console,mux=on,signal=off,logfile={console_file}");
+                arguments.pair("-chardev", terminal);
+                arguments.words("-mon chardev=console");
+            }
+            Console::File => {
+                arguments.pair("-chardev", format!("file,id=console,path={console_file}"))
+            }
+        }
+        let report = escaped(&files.report());
+        arguments.pair("-chardev", format!("file,id=report,path={report}"));
+        // A microvm brings one serial port only.
+        arguments.words(match self.model.as_str() {
+            "microvm" => "-serial chardev:console -device isa-serial,index=1,chardev=report",
+            _ => "-serial chardev:console -serial chardev:report",
+        });
+        let debug = escaped(&files.debug());
+        arguments.pair("-chardev", format!("file,id=debug,path={debug}"));
+        arguments.words("-device isa-debugcon,iobase=0x402,chardev=debug");
+    }
+
+    /// Several processors of a TCG guest take turns: run in threads of their own
+    /// they now and then miss that one of them has patched code, and Linux, which
+    /// patches itself while it runs, dies of its own breakpoint ("Oops: int3").
+    fn acceleration(&self) -> &'static str {
+        match self.accelerator {
+            Accelerator::Tcg if self.processors > 1 => "tcg,thread=single",
+            other => other.name(),
+        }
+    }
+
     fn add_payload(&self, arguments: &mut Arguments) {
-        for (option, file) in [
-            ("-bios", &self.firmware),
-            ("-kernel", &self.kernel),
-            ("-initrd", &self.initrd),
-        ] {
+        self.add_firmware(arguments);
+        for (option, file) in [("-kernel", &self.kernel), ("-initrd", &self.initrd)] {
             if let Some(file) = file {
                 arguments.pair(option, file);
             }
@@ -164,25 +210,45 @@ impl Machine {
             arguments.pair("-append", &self.command_line);
         }
     }
+
+    fn add_firmware(&self, arguments: &mut Arguments) {
+        match (&self.wrapping, &self.firmware) {
+            (Wrapping::Bios, Some(file)) => arguments.pair("-bios", file),
+            (Wrapping::Pflash, Some(file)) => {
+                let options = "if=pflash,unit=0,format=raw,readonly=on,file=";
+                arguments.pair("-drive", format!("{options}{}", escaped(file)));
+            }
+            _ => {}
+        }
+    }
+
+    /// This machine with what its wrapping does to kernel and initrd; `files`
+    /// gets the module that both may become.
+    ///
+    /// # Errors
+    /// When the module cannot be written.
+    pub fn wrapped(&self, files: &Files) -> Result<Machine> {
+        let Wrapping::Pvh(elf) = &self.wrapping else {
+            return Ok(self.clone());
+        };
+        let module = files.directory().join("module");
+        let mut bytes = Vec::new();
+        for part in [&self.kernel, &self.initrd].into_iter().flatten() {
+            let part = fs::read(part).with_context(|| format!("cannot read {}", part.display()))?;
+            // A page border between the two, as a user's padding may be.
+            bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+            bytes.extend(part);
+        }
+        fs::write(&module, bytes)?;
+        Ok(Machine {
+            kernel: Some(elf.clone()),
+            initrd: self.kernel.is_some().then_some(module),
+            ..self.clone()
+        })
+    }
 }
 
-fn add_outputs(arguments: &mut Arguments, files: &Files, console: Console) {
-    let console_file = escaped(&files.console());
-    match console {
-        Console::Terminal => {
-            let terminal = format!("stdio,id=console,mux=on,signal=off,logfile={console_file}");
-            arguments.pair("-chardev", terminal);
-            arguments.words("-mon chardev=console");
-        }
-        Console::File => arguments.pair("-chardev", format!("file,id=console,path={console_file}")),
-    }
-    let report = escaped(&files.report());
-    arguments.pair("-chardev", format!("file,id=report,path={report}"));
-    arguments.words("-serial chardev:console -serial chardev:report");
-    let debug = escaped(&files.debug());
-    arguments.pair("-chardev", format!("file,id=debug,path={debug}"));
-    arguments.words("-device isa-debugcon,iobase=0x402,chardev=debug");
-}
+const PAGE: usize = 4096;
 
 #[derive(Default)]
 struct Arguments(Vec<OsString>);
@@ -235,7 +301,8 @@ mod tests {
             ..Machine::default()
         };
         let line = line(&machine, Console::File);
-        let hardware = "-machine pc -accel tcg -cpu qemu64 -m 6G -smp 4 -device pvpanic";
+        let hardware =
+            "-machine pc -accel tcg,thread=single -cpu qemu64 -m 6G -smp 4 -device pvpanic";
         let payload = "-bios fw.fd -kernel vmlinuz -initrd initrd -append console=ttyS0 quiet -S";
         assert!(
             line.starts_with("-nodefaults -no-user-config -display none -machine"),

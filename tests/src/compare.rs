@@ -1,0 +1,99 @@
+//! The same guest under this firmware and under Debian's OVMF: what its kernel
+//! says about the machine, and what it made of it.
+//!
+//! A complaint that OVMF does not cause fails the case; all other differences
+//! are printed, for `docs/PLATFORMS.md` explains them.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use xtask::debian::{self, Suite};
+use xtask::qemu::{Files, Machine};
+
+use crate::bench::Bench;
+use crate::devices;
+
+/// Words that make a line of the kernel's log a complaint.
+const COMPLAINTS: [&str; 13] = [
+    "can't",
+    "cannot",
+    "fail",
+    "bug",
+    "warn",
+    "not reserved",
+    "no compatible",
+    "conflict",
+    "inconsistent",
+    "blank",
+    "unable",
+    "invalid",
+    "error",
+];
+
+/// What the guest prints: its log without times, how devices are laid out, and
+/// how interrupts arrive.
+const SCRIPT: &str = include_str!("compare.sh");
+
+/// Boots machine `model` with all devices under both firmwares.
+///
+/// # Errors
+/// When one of them does not boot it, or ours causes a complaint of its own.
+pub fn run(bench: &Bench, model: &str) -> Result<()> {
+    let ovmf = debian::fetch(Suite::Bookworm, "ovmf")?.join("usr/share/ovmf/OVMF.fd");
+    let ours = report(bench, model, None)?;
+    let theirs = report(bench, model, Some(ovmf))?;
+    let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, sign: char| {
+        let lines = one.difference(other);
+        lines.fold(String::new(), |text, line| format!("{text}{sign} {line}\n"))
+    };
+    println!(
+        "--- {model}: OVMF (-) and OVMF-lite (+)\n{}{}",
+        only(&theirs, &ours, '-'),
+        only(&ours, &theirs, '+')
+    );
+    let new: Vec<_> = ours
+        .difference(&theirs)
+        .filter(|line| is_complaint(line))
+        .collect();
+    ensure!(new.is_empty(), "OVMF does not cause these: {new:#?}");
+    Ok(())
+}
+
+fn is_complaint(line: &str) -> bool {
+    let line = line.to_lowercase();
+    line.starts_with("log: ") && COMPLAINTS.iter().any(|word| line.contains(word))
+}
+
+/// The lines that the guest prints under a firmware, ours unless told.
+fn report(
+    bench: &Bench,
+    model: &str,
+    firmware: Option<std::path::PathBuf>,
+) -> Result<BTreeSet<String>> {
+    let side = if firmware.is_some() { "ovmf" } else { "lite" };
+    let name = format!("compare-{model}-{side}");
+    let files = Files::create(&format!("{name}-disks"))?;
+    let machine = devices::machine(bench, model, &files)?;
+    let machine = Machine {
+        firmware: firmware.or(machine.firmware.clone()),
+        ..machine
+    };
+    let outcome = bench.succeed(&name, machine, devices::SYSTEM, SCRIPT)?;
+    files.remove()?;
+    Ok(outcome.output.lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_complaint;
+
+    #[test]
+    fn complaints_are_told_from_facts() {
+        assert!(is_complaint(
+            "log: pci 0000:00:03.0: BAR 4: can't assign mem"
+        ));
+        assert!(is_complaint("log: PCI: MMCONFIG at X not reserved"));
+        assert!(!is_complaint("log: PCI: Using ACPI for IRQ routing"));
+        assert!(!is_complaint("iomem: Error record"));
+    }
+}

@@ -1,0 +1,25 @@
+# Runs inside a guest, as root, in busybox ash. Prints what the kernel made of
+# the machine, one fact a line, with times and counters taken out.
+
+sleep 3
+dmesg | sed -E '
+    s/^\[ *[0-9.]+\] //
+    /Linux version|Command line|Hardware name|clocksource|sched_clock|loops_per_jiffy|BogoMIPS/d
+    /efi:|e820|EFI|node +[0-9]|Zone|zone|Memory:|RAMDISK|ACPI: (RSDP|XSDT|RSDT|FACP|DSDT|FACS|APIC|HPET|WAET|MCFG|BGRT|Reserving)/d
+    /tsc|Freeing|crng|hash table|Kernel Offset|KASLR|random|percpu|unavailable ranges|nosave/d
+    /audit|rcu:|PTP|RTC|rtc_cmos|cert|alg:|EXT4|memory map|calibrat|Calibrat/d
+    s/[0-9]+(\.[0-9]+)? *(ms|us|usecs|MHz|MB\/s)/N \2/g
+    s/\b(0x)?[0-9a-f]{6,16}\b/X/g
+    s/^/log: /' | sort -u
+for device in /sys/bus/pci/devices/*; do
+    echo "pci: ${device##*/} $(cat "$device/vendor"):$(cat "$device/device") irq $(cat "$device/irq") command $(hexdump -s 4 -n 2 -e '1/2 "%04x"' "$device/config") line $(hexdump -s 60 -n 1 -e '1/1 "%d"' "$device/config")"
+    line=0
+    while read -r start end flags; do
+        line=$((line + 1))
+        [ "$flags" = 0x0000000000000000 ] || echo "bar: ${device##*/} $line $start-$end $flags"
+    done < "$device/resource"
+done
+sed 's/^/iomem: /' /proc/iomem
+awk '{ $2 = ""; print "irq: " $0 }' /proc/interrupts
+cat /proc/mtrr | sed 's/^/mtrr: /'
+exit 0
