@@ -74,13 +74,96 @@ pub fn nothing_to_boot(bench: &Bench) -> Result<()> {
     refuse(bench, "refused-nothing", None, "expected a kernel")
 }
 
+/// A guest with too little memory for its kernel ends with a word.
+///
+/// # Errors
+/// When it does not.
+pub fn too_little_memory(bench: &Bench, mebibytes: u32) -> Result<()> {
+    let machine = Machine {
+        memory: format!("{mebibytes}M"),
+        kernel: Some(Release::Bookworm.kernel()?.image),
+        ..bench.machine()
+    };
+    let name = format!("refused-{mebibytes}M");
+    expect_refusal(bench, &name, &machine, "give the guest more")
+}
+
+/// A case's name, a script for the table loader that is wrong, and what the
+/// error line says.
+pub type Script = (&'static str, fn() -> Vec<u8>, &'static str);
+
+/// All of them.
+pub const SCRIPTS: [Script; 3] = [
+    (
+        "refused-script-truncated",
+        || allocate()[..100].to_vec(),
+        "table loader, command 0: expected 128 bytes",
+    ),
+    (
+        "refused-script-pointer",
+        || [allocate(), pointer_outside()].concat(),
+        "table loader, command 1: 4 bytes at offset 0x1000 are not inside",
+    ),
+    ("refused-script-without-rsdp", allocate, "etc/acpi/rsdp"),
+];
+
+/// The one file of these scripts, which holds the word `hello`.
+const FILE: &str = "opt/org.ovmf-lite/table";
+
+/// Gives the machine a table-loader script in the place of QEMU's.
+///
+/// # Errors
+/// When it is taken, or refused without a word.
+pub fn script(bench: &Bench, name: &str, content: &[u8], words: &str) -> Result<()> {
+    let files = Files::create(&format!("{name}-files"))?;
+    let script = files.directory().join("script");
+    fs::write(&script, content)?;
+    // QEMU adds no script of its own to a machine without ACPI.
+    let options = [
+        format!("name=etc/table-loader,file={}", script.display()),
+        format!("name={FILE},string=hello"),
+    ];
+    let machine = Machine {
+        model: "q35,acpi=off".into(),
+        extra: options
+            .iter()
+            .flat_map(|option| ["-fw_cfg", option])
+            .map(Into::into)
+            .collect(),
+        ..bench.machine()
+    };
+    expect_refusal(bench, name, &machine, words)?;
+    files.remove()
+}
+
+/// A command of QEMU's table loader (hw/acpi/bios-linker-loader.c).
+fn command(number: u32, files: &[&str], fields: &[u8]) -> Vec<u8> {
+    let mut bytes = number.to_le_bytes().to_vec();
+    for file in files {
+        let mut name = file.as_bytes().to_vec();
+        name.resize(56, 0);
+        bytes.extend(name);
+    }
+    bytes.extend(fields);
+    bytes.resize(128, 0);
+    bytes
+}
+
+fn allocate() -> Vec<u8> {
+    command(1, &[FILE], &[16, 0, 0, 0, 1])
+}
+
+fn pointer_outside() -> Vec<u8> {
+    command(2, &[FILE, FILE], &[0, 0x10, 0, 0, 4])
+}
+
 /// `cargo xtask boot` with a file that is no kernel ends with a status that is
 /// not 0 and a line that says what is wrong, also where QEMU refuses the file
 /// before the firmware sees it.
 ///
 /// # Errors
 /// When it does not.
-pub fn command(name: &str, content: &[u8], words: &str) -> Result<()> {
+pub fn by_command(name: &str, content: &[u8], words: &str) -> Result<()> {
     let files = Files::create(&format!("{name}-files"))?;
     let kernel = files.directory().join("kernel");
     fs::write(&kernel, content)?;
@@ -99,7 +182,11 @@ fn refuse(bench: &Bench, name: &str, kernel: Option<PathBuf>, words: &str) -> Re
         kernel,
         ..bench.machine()
     };
-    let outcome = bench.expect(name, &machine, End::Exited(1), words)?;
+    expect_refusal(bench, name, &machine, words)
+}
+
+fn expect_refusal(bench: &Bench, name: &str, machine: &Machine, words: &str) -> Result<()> {
+    let outcome = bench.expect(name, machine, End::Exited(1), words)?;
     let errors = outcome.console.matches("error:").count();
     ensure!(
         errors == 1,

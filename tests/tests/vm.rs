@@ -63,11 +63,21 @@ fn trials(all: bool) -> Vec<Trial> {
     ];
     trials.extend(no_kernels.map(|(name, content, words)| {
         trial(name.into(), move |_| {
-            refusals::command(name, content, words)
+            refusals::by_command(name, content, words)
         })
     }));
     trials.extend(refusals::REFUSALS.map(|one| trial(one.name.into(), move |b| one.run(b))));
     trials.push(trial("refused-nothing".into(), refusals::nothing_to_boot));
+    trials.extend([16, 32, 64].map(|mebibytes| {
+        trial(format!("refused-{mebibytes}M"), move |bench| {
+            refusals::too_little_memory(bench, mebibytes)
+        })
+    }));
+    trials.extend(refusals::SCRIPTS.map(|(name, content, words)| {
+        trial(name.into(), move |bench| {
+            refusals::script(bench, name, &content(), words)
+        })
+    }));
     trials
 }
 
