@@ -15,6 +15,7 @@ pub mod flash;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod nightly;
 pub mod process;
 pub mod qemu;
 pub mod source;

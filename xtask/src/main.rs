@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{boot, build, check, test};
+use xtask::{boot, build, check, nightly, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
@@ -25,6 +25,10 @@ enum Task {
     Check,
     /// Run every test: checks, host tests, virtual machines
     Test(test::Options),
+    /// Interpret the host tests with Miri, which finds undefined behaviour
+    Miri,
+    /// Run fuzz targets, each for some seconds
+    Fuzz(nightly::FuzzOptions),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +37,8 @@ fn main() -> ExitCode {
         Task::Boot(options) => boot::run(&options),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Miri => nightly::miri().map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => nightly::fuzz(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

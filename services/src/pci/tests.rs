@@ -229,6 +229,10 @@ fn reserves() -> impl Strategy<Value = Option<(u32, u64, u32, u64)>> {
     proptest::option::of((buses, io, memory, prefetchable))
 }
 
+/// Devices and bridges of a root bus, fewer than this; the interpreter Miri is
+/// slow.
+const NODES: usize = if cfg!(miri) { 2 } else { 12 };
+
 fn specs() -> impl Strategy<Value = Vec<Spec>> {
     let device = bars().prop_map(|bars| Spec { bars, bridge: None });
     let kind = (any::<[bool; 3]>(), reserves()).prop_map(|([io, prefetchable, port], reserve)| {
@@ -247,7 +251,7 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
             bridge: Some((kind, children)),
         })
     });
-    proptest::collection::vec(node, 0..12)
+    proptest::collection::vec(node, 0..NODES)
 }
 
 proptest! {
@@ -308,6 +312,7 @@ fn the_hosts_wishes_count_more_than_defaults() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of bridges: minutes in Miri")]
 fn many_ports_go_without_io_but_keep_memory() {
     let ports = vec![bridge(PORT, &[]); 30];
     let (tree, shortages) = assigned(&ports, &host());
@@ -321,6 +326,7 @@ fn many_ports_go_without_io_but_keep_memory() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of bridges: minutes in Miri")]
 fn spare_buses_go_before_devices_do() {
     let behind = vec![bridge(PORT, &[device(&[BarSpec::Memory(0x1000)])]); 30];
     let bridges = vec![bridge(PLAIN, &behind); 6];
@@ -371,6 +377,7 @@ fn a_large_wide_address_moves_when_its_first_choice_is_full() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of buses: half a minute in Miri")]
 fn extra_root_buses_keep_their_numbers() {
     let mut tree = Tree::default();
     tree.add(Parent::Root(0), &[bridge(PLAIN, &[]), device(&[])]);

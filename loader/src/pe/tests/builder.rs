@@ -170,7 +170,8 @@ impl Builder {
 
     pub fn build(&self) -> Vec<u8> {
         let ends = self.sections.iter().map(RawSection::end);
-        let mut file = vec![0; ends.max().unwrap_or(0)];
+        let length = ends.fold(self.size_of_headers as usize, usize::max);
+        let mut file = vec![0; length];
         let pe = self.pe_offset;
         set(&mut file, 0, b"MZ");
         set(&mut file, 0x3c, &(pe as u32).to_le_bytes());
@@ -185,8 +186,6 @@ impl Builder {
         for (index, section) in self.sections.iter().enumerate() {
             section.write(&mut file, self.section_table() + 40 * index);
         }
-        let length = file.len().max(self.size_of_headers as usize);
-        file.resize(length, 0);
         file
     }
 
