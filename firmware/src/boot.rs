@@ -6,6 +6,7 @@ use crate::platform::payload::{self, Kernel};
 use crate::platform::tables::{self, Published};
 use crate::platform::{self, Platform};
 use crate::resident::{self, MEMORY_ATTRIBUTES_TABLE, Resident};
+use crate::xen;
 use crate::{console, ports};
 use core::ffi::c_void;
 use core::fmt;
@@ -46,7 +47,7 @@ pub enum Failure {
     NoRoom(Room),
     /// The kernel was not started.
     Start(Status),
-    /// The kernel came back, by return or by Exit.
+    /// The kernel came back with this, by return or by Exit.
     Returned(Status),
 }
 
@@ -60,7 +61,8 @@ impl fmt::Display for Failure {
             Self::NoKernel => write!(
                 f,
                 "expected a kernel from the host, found none: give one with QEMU's -kernel or, \
-                 to the ELF file, as a PVH loader's initial ramdisk"
+                 to the ELF file, as the PVH loader's initial ramdisk (QEMU's -initrd, xl's \
+                 ramdisk=)"
             ),
             Self::Payload(error) => write!(f, "kernel: {error}"),
             Self::Services(status) => write!(f, "boot services: {status}"),
@@ -73,12 +75,6 @@ impl fmt::Display for Failure {
                 room.from
             ),
             Self::Start(status) => write!(f, "kernel: cannot be started: {status}"),
-            Self::Returned(Status::SUCCESS) => {
-                write!(
-                    f,
-                    "kernel: it returned instead of starting an operating system"
-                )
-            }
             Self::Returned(status) => write!(f, "kernel: its EFI stub gave up with {status}"),
         }
     }
@@ -166,9 +162,12 @@ pub fn load(kernel: Kernel, command_line: &[u8]) -> Result<HandleId, Failure> {
     }
 }
 
-/// Writes to the pvpanic device, where the host has one: it then knows that
-/// this guest has failed, and may end it.
-pub fn report_panic() {
+/// Tells the host that this guest has failed, and may be ended: Xen, or the
+/// pvpanic device, where there is one.
+pub fn report_failure() {
+    if let Some(xen) = xen::get() {
+        xen.crash();
+    }
     if let Ok(Some(fw_cfg)) = FwCfg::open()
         && let Some(port) = fw_cfg.pvpanic_port()
     {

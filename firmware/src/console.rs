@@ -1,12 +1,15 @@
-//! Where text goes: the first serial port and the host's debug console, each if
-//! it is there. Also the sink of the `log` crate.
+//! Where text goes: the first serial port, the host's debug console and Xen's
+//! paravirtual console, each if it is there. Also the sink of the `log` crate.
 //!
 //! Never waits for ever: a device that does not take a byte in bounded time
 //! loses it.
 
 use crate::ports::{read, write};
+use crate::xen::{self, Page};
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use ovmf_lite_services::xen::console::Console as XenConsole;
+use spin::Once;
 
 /// COM1, a 16550 or better.
 const SERIAL: u16 = 0x3f8;
@@ -21,8 +24,14 @@ const LSR_TRANSMIT_EMPTY: u8 = 1 << 5;
 const MAX_POLLS: u32 = 100_000;
 
 /// QEMU's debugcon at its two usual addresses; reads back its own number.
-const DEBUG_PORTS: [u16; 2] = [0x402, 0xe9];
+const DEBUG_PORTS: [u16; 2] = [0x402, XEN_DEBUG_PORT];
+/// Xen's, which does not read back and is always there
+/// (`XEN_HVM_DEBUGCONS_IOPORT`).
+const XEN_DEBUG_PORT: u16 = 0xe9;
 const DEBUG_PRESENT: u8 = 0xe9;
+
+/// Xen's paravirtual console, if this is a domain that has one.
+static XEN_CONSOLE: Once<Option<XenConsole<Page>>> = Once::new();
 
 /// Sets the serial port up and sends log lines to the consoles.
 pub fn init() {
@@ -48,7 +57,7 @@ fn serial_present() -> bool {
 /// Writes text to all consoles as it is.
 pub fn write_text(text: &str) {
     let serial = serial_present();
-    let debug = DEBUG_PORTS.map(|port| (port, read::<u8>(port) == DEBUG_PRESENT));
+    let debug = DEBUG_PORTS.map(|port| (port, debug_present(port)));
     for byte in text.bytes() {
         if serial {
             write_serial(byte);
@@ -57,6 +66,18 @@ pub fn write_text(text: &str) {
             write(*port, byte);
         }
     }
+    if let Some(console) = xen_console() {
+        console.write(text);
+    }
+}
+
+fn debug_present(port: u16) -> bool {
+    let under_xen = port == XEN_DEBUG_PORT && xen::get().is_some();
+    under_xen || read::<u8>(port) == DEBUG_PRESENT
+}
+
+fn xen_console() -> Option<&'static XenConsole<Page>> {
+    XEN_CONSOLE.call_once(|| xen::get()?.console()).as_ref()
 }
 
 fn write_serial(byte: u8) {
@@ -67,10 +88,13 @@ fn write_serial(byte: u8) {
     }
 }
 
-/// Takes one byte that came in on the serial port.
+/// Takes one byte that came in on the serial port or on Xen's console.
 pub fn read_byte() -> Option<u8> {
     let ready = serial_present() && read::<u8>(SERIAL_LSR) & LSR_DATA_READY != 0;
-    ready.then(|| read(SERIAL))
+    if ready {
+        return Some(read(SERIAL));
+    }
+    xen_console()?.read_byte()
 }
 
 /// The consoles as a formatter's target, with line ends as terminals want them.

@@ -15,25 +15,30 @@ mod entry;
 mod platform;
 mod ports;
 mod resident;
+mod xen;
 
 use boot::Failure;
-use core::convert::Infallible;
 use core::panic::PanicInfo;
 use log::{error, info};
 use ovmf_lite_services::abi;
 use platform::Platform;
+use uefi_raw::Status;
 
 /// From the first 64-bit instruction to the kernel's entry point. `start_info`
 /// is what a PVH loader left in `ebx`, 0 from the reset vector.
 extern "C" fn main(start_info: u64) -> ! {
     arch::init();
     console::init();
-    let Err(failure) = walk(start_info);
-    error!("{failure}");
-    stop();
+    if let Err(failure) = walk(start_info) {
+        error!("{failure}");
+        stop();
+    }
+    info!("the kernel has ended with success, and with it this machine");
+    let _ = abi::power_off();
+    stop()
 }
 
-fn walk(start_info: u64) -> Result<Infallible, Failure> {
+fn walk(start_info: u64) -> Result<(), Failure> {
     let platform = platform::discover(start_info)?;
     announce(&platform);
     let mut memory = platform.memory_map(entry::occupied())?;
@@ -41,14 +46,16 @@ fn walk(start_info: u64) -> Result<Infallible, Failure> {
     let acpi = platform::tables::acpi(&platform, &mut memory)?;
     let smbios = platform::tables::smbios(&platform, &mut memory)?;
     let reset = acpi.map(|acpi| acpi.reset).unwrap_or_default();
-    let resident = resident::place(&mut memory, reset)?;
+    let resident = resident::place(&mut memory, platform.facts(reset))?;
     memory.keep_allocations();
     let kernel = boot::fetch(&platform, &mut memory)?;
     let tables = [acpi.map(|acpi| acpi.rsdp), smbios];
     boot::open_services(memory, kernel.initrd(), resident, tables)?;
     let image = boot::load(kernel, &platform.command_line)?;
-    let status = abi::images::start(image).map_err(Failure::Start)?;
-    Err(Failure::Returned(status))
+    match abi::images::start(image).map_err(Failure::Start)? {
+        Status::SUCCESS => Ok(()),
+        status => Err(Failure::Returned(status)),
+    }
 }
 
 fn announce(platform: &Platform) {
@@ -62,7 +69,7 @@ fn announce(platform: &Platform) {
 
 /// Tells the host that the guest has failed, if it listens, and stops.
 fn stop() -> ! {
-    boot::report_panic();
+    boot::report_failure();
     arch::stop()
 }
 

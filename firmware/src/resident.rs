@@ -5,12 +5,12 @@
 //! to the instruction pointer would break. What inside it may be written and
 //! what may be executed the Memory Attributes Table says (UEFI 2.11 §4.6.4).
 
-use crate::arch::{self, image, ram, time};
+use crate::arch::{self, image, ram};
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
-use ovmf_lite_services::resident::{HANDOFF_VERSION, Handoff, Reset, Space, Write};
+use ovmf_lite_services::resident::{HANDOFF_VERSION, Handoff, Machine, Reset, Space, Write};
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 use uefi_raw::{Guid, Status, guid};
 
@@ -64,12 +64,12 @@ impl From<memory::Error> for Error {
     }
 }
 
-/// Places the runtime image and lets it fill its tables. It resets the machine
-/// by `reset`.
-pub fn place(memory: &mut MemoryMap, reset: Reset) -> Result<Resident, Error> {
-    let reset = Reset {
-        shutdown: reachable(memory, reset.shutdown)?,
-        reset: reachable(memory, reset.reset)?,
+/// Places the runtime image, which works on `machine`, and lets it fill its
+/// tables.
+pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, Error> {
+    machine.reset = Reset {
+        shutdown: reachable(memory, machine.reset.shutdown)?,
+        reset: reachable(memory, machine.reset.reset)?,
     };
     let image = pe::Image::parse(IMAGE).map_err(Error::Format)?;
     let bytes = ram::allocate(
@@ -80,7 +80,7 @@ pub fn place(memory: &mut MemoryMap, reset: Reset) -> Result<Resident, Error> {
     )?;
     let base = bytes.as_ptr().addr() as u64;
     image.place(bytes, base).map_err(Error::Place)?;
-    let mut handoff = handoff(image.size() as u64, reset);
+    let mut handoff = handoff(image.size() as u64, machine);
     let status = image::enter_resident(bytes, image.entry(), &mut handoff);
     if status != Status::SUCCESS {
         return Err(Error::Entry(status));
@@ -105,12 +105,11 @@ fn reachable(memory: &mut MemoryMap, write: Write) -> Result<Write, memory::Erro
     Ok(write)
 }
 
-fn handoff(image_size: u64, reset: Reset) -> Handoff {
+fn handoff(image_size: u64, machine: Machine) -> Handoff {
     Handoff {
         version: HANDOFF_VERSION,
-        clock: time::clock(),
         image_size,
-        reset,
+        machine,
         system_table: core::ptr::null_mut(),
         configuration_tables: core::ptr::null_mut(),
         configuration_table_capacity: 0,

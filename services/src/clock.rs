@@ -1,4 +1,5 @@
-//! The PC's real-time clock, without its ports: register contents ↔ `EFI_TIME`.
+//! The PC's real-time clock, without its ports: register contents ↔ `EFI_TIME`;
+//! and the time of hosts that count seconds since 1970.
 //!
 //! Promises both directions for every mode of the MC146818 (BCD or binary, 12
 //! or 24 hours) and the checks UEFI 2.11 §8.3 asks SetTime for. Refuses register
@@ -16,6 +17,8 @@ const HOURS_24: u8 = 0x02;
 const PM: u8 = 0x80;
 /// The century of a machine whose clock does not count centuries.
 const CENTURY: u8 = 20;
+
+const SECONDS_A_DAY: u64 = 86_400;
 
 /// The time registers of the clock, in its own format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +79,43 @@ pub fn encode(time: &Time, mode: u8) -> Result<Registers, Error> {
         return Err(Error::Time(*time));
     }
     register_fields(time, mode).ok_or(Error::Time(*time))
+}
+
+/// The time in UTC, so many seconds after 1970 began; none after the year 9999,
+/// the last that `EFI_TIME` has.
+#[must_use]
+pub fn since_1970(seconds: u64, nanosecond: u32) -> Option<Time> {
+    let (year, month, day) = date(seconds / SECONDS_A_DAY)?;
+    let of_day = u32::try_from(seconds % SECONDS_A_DAY).ok()?;
+    let unit = |length: u32, count: u32| {
+        let passed = of_day.checked_div(length)?.checked_rem(count)?;
+        u8::try_from(passed).ok()
+    };
+    Some(Time {
+        year,
+        month,
+        day,
+        hour: unit(3600, 24)?,
+        minute: unit(60, 60)?,
+        second: unit(1, 60)?,
+        nanosecond,
+        time_zone: 0,
+        ..Time::default()
+    })
+}
+
+/// Year, month and day, so many days after 1970 began.
+fn date(mut rest: u64) -> Option<(u16, u8, u8)> {
+    for year in 1970..=9999 {
+        for month in 1..=12 {
+            let length = u64::from(days(year, month));
+            if rest < length {
+                return Some((year, month, u8::try_from(rest).ok()?.checked_add(1)?));
+            }
+            rest = rest.checked_sub(length)?;
+        }
+    }
+    None
 }
 
 fn number_fields(registers: &Registers, mode: u8) -> Option<Time> {
@@ -186,6 +226,23 @@ mod tests {
             time_zone,
             ..Time::default()
         }
+    }
+
+    #[test]
+    fn seconds_since_1970_are_dates() {
+        let date = |seconds| {
+            let time = since_1970(seconds, 5).unwrap();
+            assert!(date_exists(&time) && time.nanosecond == 5 && time.time_zone == 0);
+            let day = (time.year, time.month, time.day);
+            (day, (time.hour, time.minute, time.second))
+        };
+        assert_eq!(date(0), ((1970, 1, 1), (0, 0, 0)));
+        assert_eq!(date(951_868_799), ((2000, 2, 29), (23, 59, 59)));
+        assert_eq!(date(951_868_800), ((2000, 3, 1), (0, 0, 0)));
+        assert_eq!(date(1_764_099_296), ((2025, 11, 25), (19, 34, 56)));
+        assert_eq!(date(253_402_300_799), ((9999, 12, 31), (23, 59, 59)));
+        assert_eq!(since_1970(253_402_300_800, 0), None);
+        assert_eq!(since_1970(u64::MAX, 0), None);
     }
 
     #[test]

@@ -53,3 +53,5 @@ pub mod tables;
 pub mod terminal;
 #[cfg(feature = "boot")]
 pub mod text;
+#[cfg(feature = "boot")]
+pub mod xen;

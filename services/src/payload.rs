@@ -20,17 +20,36 @@ const MAGICS: [&[u8]; 9] = [
     b"\x28\xb5\x2f\xfd",
 ];
 
-/// Where in `file` an initrd begins that follows the PE image at its start and
-/// goes on to its end. Zeroes between the two are padding.
+/// What follows the PE image at the start of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Nothing, or zeroes.
+    Nothing,
+    /// An initrd, from this offset to the file's end.
+    Initrd(usize),
+    /// From this offset on something that Linux would not take for an initrd.
+    Junk(usize),
+}
+
+/// What follows the PE image at the start of `file`. Zeroes between the two are
+/// padding.
 #[must_use]
-pub fn appended_initrd(file: &[u8]) -> Option<usize> {
+pub fn appended(file: &[u8]) -> Appended {
+    behind_image(file).unwrap_or(Appended::Nothing)
+}
+
+fn behind_image(file: &[u8]) -> Option<Appended> {
     let end = pe::Image::parse(file).ok()?.file_size();
     let rest = file.get(end..)?;
     let padding = rest.iter().position(|byte| *byte != 0)?;
-    let initrd = rest.get(padding..)?;
     let start = end.checked_add(padding)?;
-    let known = MAGICS.iter().any(|magic| initrd.starts_with(magic));
-    known.then_some(start)
+    let behind = rest.get(padding..)?;
+    let known = MAGICS.iter().any(|magic| behind.starts_with(magic));
+    Some(if known {
+        Appended::Initrd(start)
+    } else {
+        Appended::Junk(start)
+    })
 }
 
 #[cfg(test)]
@@ -63,23 +82,24 @@ mod tests {
         file
     }
 
-    fn found(between: &[u8], behind: &[u8]) -> Option<usize> {
-        appended_initrd(&[&kernel(), between, behind].concat())
+    fn found(between: &[u8], behind: &[u8]) -> Appended {
+        appended(&[&kernel(), between, behind].concat())
     }
 
     #[test]
     fn archives_are_found_behind_padding() {
         for magic in MAGICS {
-            assert_eq!(found(&[], magic), Some(0x200));
-            assert_eq!(found(&[0; 512], magic), Some(0x400));
+            assert_eq!(found(&[], magic), Appended::Initrd(0x200));
+            assert_eq!(found(&[0; 512], magic), Appended::Initrd(0x400));
         }
     }
 
     #[test]
     fn nothing_and_junk_are_no_initrd() {
-        assert_eq!(found(&[], &[]), None);
-        assert_eq!(found(&[0; 512], &[]), None);
-        assert_eq!(found(b"junk", b"070701"), None);
-        assert_eq!(appended_initrd(b"070701"), None);
+        assert_eq!(found(&[], &[]), Appended::Nothing);
+        assert_eq!(found(&[0; 512], &[]), Appended::Nothing);
+        assert_eq!(found(b"junk", b"070701"), Appended::Junk(0x200));
+        assert_eq!(found(&[0; 3], b"0707"), Appended::Junk(0x203));
+        assert_eq!(appended(b"070701"), Appended::Nothing);
     }
 }

@@ -2,8 +2,9 @@
 //! `xen/include/public/arch-x86/hvm/start_info.h`, `docs/misc/pvh.pandoc`).
 //!
 //! Everything is copied out at once: the structures lie in memory that the
-//! loader calls usable. Refuses a structure without a memory map (version 0,
-//! and version 1 with none), and more modules than a kernel and an initrd.
+//! loader calls usable. Refuses a memory map without RAM, and more modules than
+//! a kernel and an initrd. A structure without a memory map (version 0, and
+//! version 1 with none) is for the caller to judge: under Xen a hypercall has it.
 
 use crate::e820::{self, Region};
 use crate::physical::Physical;
@@ -17,8 +18,10 @@ const MAGIC: u32 = 0x336e_c578;
 const VERSION_0: usize = 40;
 /// Length with the memory map of version 1.
 const VERSION_1: usize = 56;
-/// Length of an `hvm_modlist_entry`.
+/// Length of an `hvm_modlist_entry`, and where in it the module's own command
+/// line is.
 const MODULE: usize = 32;
+const MODULE_COMMAND_LINE: usize = 16;
 
 /// A kernel and an initrd.
 const MAX_MODULES: u32 = 2;
@@ -39,9 +42,12 @@ pub struct Module {
 /// What the loader told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartInfo {
-    /// Physical memory.
-    pub regions: Vec<Region>,
-    /// The command line, without the NUL that ended it.
+    /// Version of the structure.
+    pub version: u32,
+    /// Physical memory, if the loader says anything about it.
+    pub regions: Option<Vec<Region>>,
+    /// The command line, without the NUL that ended it: that of the kernel's
+    /// module, where it has one, as with Xen's `pvshim`; else the structure's.
     pub command_line: Vec<u8>,
     /// Kernel and initrd, in this order, as far as there are any.
     pub modules: Vec<Module>,
@@ -56,12 +62,14 @@ pub enum Error {
     Unreadable(&'static str, u64),
     /// What is there instead of the magic number.
     Magic(u32),
-    /// No memory map: the version and the number of entries.
-    NoMemoryMap(u32, u32),
+    /// No memory map, or no RAM in it: the structure's version.
+    NoMemoryMap(u32),
     /// More memory ranges than [`MAX_REGIONS`].
     Regions(u32),
     /// More modules than [`MAX_MODULES`].
     Modules(u32),
+    /// An initrd of no bytes.
+    EmptyInitrd,
     /// No NUL within [`MAX_COMMAND_LINE`] bytes.
     CommandLine,
 }
@@ -77,10 +85,10 @@ impl fmt::Display for Error {
                 f,
                 "expected magic {MAGIC:#x}, found {found:#x}: start the ELF file with a PVH loader"
             ),
-            Self::NoMemoryMap(version, entries) => write!(
+            Self::NoMemoryMap(version) => write!(
                 f,
-                "expected version 1 with a memory map, found version {version} with {entries} \
-                 entries: use QEMU 4.0, Xen 4.11 or later"
+                "expected version 1 with a memory map, found version {version} without RAM: use \
+                 QEMU 4.0, Xen 4.11 or later"
             ),
             Self::Regions(found) => {
                 write!(
@@ -91,6 +99,11 @@ impl fmt::Display for Error {
             Self::Modules(found) => write!(
                 f,
                 "expected a kernel and at most one initrd, found {found} modules"
+            ),
+            Self::EmptyInitrd => write!(
+                f,
+                "expected an initrd behind the kernel, found a module of 0 bytes: give it its \
+                 content or leave it out"
             ),
             Self::CommandLine => write!(
                 f,
@@ -111,10 +124,17 @@ pub fn read(memory: &impl Physical, address: u64) -> Result<StartInfo, Error> {
     if magic != MAGIC {
         return Err(Error::Magic(magic));
     }
+    let version = u32_at(&head, 4);
+    let list = module_list(memory, u64_at(&head, 16), u32_at(&head, 12))?;
+    let own = list
+        .first_chunk()
+        .map(|kernel: &[u8; MODULE]| u64_at(kernel, MODULE_COMMAND_LINE));
+    let line = own.filter(|address| *address != 0);
     Ok(StartInfo {
-        regions: regions(memory, address, u32_at(&head, 4))?,
-        command_line: command_line(memory, u64_at(&head, 24))?,
-        modules: modules(memory, u64_at(&head, 16), u32_at(&head, 12))?,
+        version,
+        regions: regions(memory, address, version)?,
+        command_line: command_line(memory, line.unwrap_or_else(|| u64_at(&head, 24)))?,
+        modules: modules(&list)?,
         rsdp: Some(u64_at(&head, 32)).filter(|rsdp| *rsdp != 0),
     })
 }
@@ -147,38 +167,52 @@ fn array(
         .ok_or(unreadable)
 }
 
-fn regions(memory: &impl Physical, address: u64, version: u32) -> Result<Vec<Region>, Error> {
+fn regions(
+    memory: &impl Physical,
+    address: u64,
+    version: u32,
+) -> Result<Option<Vec<Region>>, Error> {
     if version == 0 {
-        return Err(Error::NoMemoryMap(version, 0));
+        return Ok(None);
     }
     let unreadable = Error::Unreadable("version 1 of the structure", address);
     let info = memory.bytes(address, VERSION_1).ok_or(unreadable)?;
     let (address, count) = (u64_at(&info, 40), u32_at(&info, 48));
+    if count == 0 {
+        return Ok(None);
+    }
     if count > MAX_REGIONS {
         return Err(Error::Regions(count));
     }
     let table = array(memory, "the memory map", address, (count, e820::PVH_ENTRY))?;
     let regions = e820::parse(&table, e820::PVH_ENTRY);
     if !regions.iter().any(Region::is_ram) {
-        return Err(Error::NoMemoryMap(version, count));
+        return Err(Error::NoMemoryMap(version));
     }
-    Ok(regions)
+    Ok(Some(regions))
 }
 
-fn modules(memory: &impl Physical, address: u64, count: u32) -> Result<Vec<Module>, Error> {
-    if count > MAX_MODULES {
-        return Err(Error::Modules(count));
-    }
-    if count == 0 {
+fn module_list(memory: &impl Physical, address: u64, count: u32) -> Result<Vec<u8>, Error> {
+    match count {
         // Xen leaves the pointer 0 then.
-        return Ok(Vec::new());
+        0 => Ok(Vec::new()),
+        1..=MAX_MODULES => array(memory, "the module list", address, (count, MODULE)),
+        _ => Err(Error::Modules(count)),
     }
-    let list = array(memory, "the module list", address, (count, MODULE))?;
-    let modules = list.chunks_exact(MODULE).map(|entry| Module {
+}
+
+/// The modules of a list. An empty one is what QEMU passes when it has none.
+fn modules(list: &[u8]) -> Result<Vec<Module>, Error> {
+    let module = |entry: &[u8]| Module {
         start: u64_at(entry, 0),
         bytes: u64_at(entry, 8),
-    });
-    Ok(modules.filter(|module| module.bytes != 0).collect())
+    };
+    let modules: Vec<_> = list.chunks_exact(MODULE).map(module).collect();
+    match modules.as_slice() {
+        [kernel, initrd] if kernel.bytes != 0 && initrd.bytes == 0 => Err(Error::EmptyInitrd),
+        [kernel, ..] if kernel.bytes == 0 => Ok(Vec::new()),
+        _ => Ok(modules),
+    }
 }
 
 /// The bytes up to a NUL; none when there is no command line.

@@ -12,7 +12,7 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
 
 /// Layout version of [`Handoff`]; the runtime image refuses any other.
-pub const HANDOFF_VERSION: u32 = 2;
+pub const HANDOFF_VERSION: u32 = 3;
 
 /// Signature of the runtime image's entry point.
 ///
@@ -30,13 +30,11 @@ pub type Entry = unsafe extern "efiapi" fn(handoff: *mut Handoff) -> Status;
 pub struct Handoff {
     /// In: [`HANDOFF_VERSION`].
     pub version: u32,
-    /// In: where GetTime and SetTime find their clock.
-    pub clock: Clock,
     /// In: `SizeOfImage` of the placed image in bytes, a multiple of 4 KiB. The
     /// whole range is one `EfiRuntimeServicesCode` region.
     pub image_size: u64,
-    /// In: how ResetSystem resets and powers off this machine.
-    pub reset: Reset,
+    /// In: what the services work on.
+    pub machine: Machine,
 
     /// Out: the system table, inside the image. Boot-time fields are null.
     pub system_table: *mut SystemTable,
@@ -51,9 +49,23 @@ pub struct Handoff {
     pub exit_boot_services: Option<unsafe extern "efiapi" fn()>,
 }
 
+/// What runtime services have to know of the machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Where GetTime and SetTime find their clock.
+    pub clock: Clock,
+    /// How Xen is called; under Xen it resets and powers off.
+    pub hypercall: Hypercall,
+    /// How ResetSystem resets and powers off this machine.
+    pub reset: Reset,
+    /// Where [`Clock::TSC`] counts from; unused by other clocks.
+    pub moment: Moment,
+}
+
 /// Which real-time clock the machine has.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock(pub u32);
 
 impl Clock {
@@ -61,6 +73,41 @@ impl Clock {
     pub const NONE: Self = Self(0);
     /// The MC146818-compatible CMOS clock at I/O ports 0x70 and 0x71.
     pub const CMOS: Self = Self(1);
+    /// The time stamp counter, from [`Machine::moment`] on. It is good until
+    /// ExitBootServices: nobody tells the runtime image when the machine has
+    /// been saved and restored, so GetTime then returns `UNSUPPORTED`. SetTime
+    /// always does.
+    pub const TSC: Self = Self(2);
+}
+
+/// A time, and the time stamp at which it was.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970 began, UTC.
+    pub seconds: u64,
+    /// Nanoseconds into the next second, below 10^9.
+    pub nanoseconds: u32,
+    /// Frequency of the time stamp counter in kHz.
+    pub tsc_khz: u32,
+    /// The time stamp.
+    pub tsc: u64,
+}
+
+/// The instruction that calls Xen: a direct one, never the hypercall page, which
+/// would be one more page to keep and tells Xen things about its caller (Xen
+/// `xen/include/public/arch-x86/cpuid.h`).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hypercall(pub u32);
+
+impl Hypercall {
+    /// There is no Xen.
+    pub const NONE: Self = Self(0);
+    /// `vmcall`: Intel's, and what Centaur and Zhaoxin build.
+    pub const VMCALL: Self = Self(1);
+    /// `vmmcall`: AMD's, and what Hygon builds.
+    pub const VMMCALL: Self = Self(2);
 }
 
 /// The register writes that reset and power off the machine. They come from the

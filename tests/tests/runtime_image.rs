@@ -109,6 +109,20 @@ fn the_properties_tell_the_truth() {
 }
 
 #[test]
+fn the_time_stamp_counter_is_a_clock_until_exit_boot_services() {
+    let machine = Machine::boot(image(), Clock::TSC);
+    let first = machine.time().expect("a clock");
+    // A nanosecond before the end of the year, and time has passed since.
+    assert_eq!((first.year, first.month, first.day), (2032, 1, 1));
+    std::thread::sleep(Duration::from_millis(2));
+    let second = machine.time().expect("a clock");
+    let of_day = |time: &efi::Time| (time.hour, time.minute, time.second, time.nanosecond);
+    assert!(of_day(&second) > of_day(&first));
+    machine.exit_boot_services();
+    check_unsupported(&machine);
+}
+
+#[test]
 fn variables_are_created_read_extended_listed_and_deleted() {
     let machine = Machine::boot(image(), Clock::NONE);
     assert_eq!(machine.set("One", NV_BS_RT, b"1"), Status::SUCCESS);

@@ -1,4 +1,5 @@
-//! GetTime and SetTime on the CMOS clock (UEFI 2.11 §8.3, MC146818 data sheet).
+//! GetTime and SetTime on the CMOS clock (UEFI 2.11 §8.3, MC146818 data sheet),
+//! GetTime on the time stamp counter where there is none.
 //!
 //! Promises a time that was whole at some moment of the call, and never to wait
 //! for more than a few milliseconds. Refuses with `DEVICE_ERROR` when the clock
@@ -11,7 +12,8 @@
 use crate::ports;
 use crate::state::{self, Zone};
 use ovmf_lite_services::clock::{self, Registers};
-use ovmf_lite_services::resident::Clock;
+use ovmf_lite_services::resident::{Clock, Machine};
+use ovmf_lite_services::variables::Phase;
 use uefi_raw::table::runtime::TimeCapabilities;
 use uefi_raw::time::Time;
 use uefi_raw::{Boolean, Status};
@@ -51,13 +53,16 @@ pub unsafe extern "efiapi" fn get_time(
     time: *mut Time,
     capabilities: *mut TimeCapabilities,
 ) -> Status {
-    if state::machine().clock != Clock::CMOS {
-        return Status::UNSUPPORTED;
-    }
+    let machine = state::machine();
+    let read = match (machine.clock, state::phase()) {
+        (Clock::CMOS, _) => now,
+        (Clock::TSC, Phase::Boot) => counted,
+        _ => return Status::UNSUPPORTED,
+    };
     if time.is_null() {
         return Status::INVALID_PARAMETER;
     }
-    let now = match now() {
+    let now = match read(&machine) {
         Ok(now) => now,
         Err(status) => return status,
     };
@@ -88,7 +93,30 @@ pub unsafe extern "efiapi" fn set_time(time: *const Time) -> Status {
     set(&time).err().unwrap_or(Status::SUCCESS)
 }
 
-fn now() -> Result<Time, Status> {
+/// The time that the time stamp counter has come to.
+fn counted(machine: &Machine) -> Result<Time, Status> {
+    let moment = machine.moment;
+    // SAFETY: RDTSC has no effect.
+    let passed = unsafe { core::arch::x86_64::_rdtsc() }.wrapping_sub(moment.tsc);
+    let nanoseconds = nanoseconds(passed, moment.tsc_khz.into())
+        .and_then(|passed| passed.checked_add(moment.nanoseconds.into()))
+        .ok_or(Status::DEVICE_ERROR)?;
+    let seconds = moment.seconds.checked_add(nanoseconds / 1_000_000_000);
+    seconds
+        .zip(u32::try_from(nanoseconds % 1_000_000_000).ok())
+        .and_then(|(seconds, nanosecond)| clock::since_1970(seconds, nanosecond))
+        .ok_or(Status::DEVICE_ERROR)
+}
+
+/// How long `ticks` of a counter take that counts `khz`.
+fn nanoseconds(ticks: u64, khz: u64) -> Option<u64> {
+    let whole = ticks.checked_div(khz)?.checked_mul(1_000_000)?;
+    let rest = ticks.checked_rem(khz)?.checked_mul(1_000_000)?;
+    whole.checked_add(rest.checked_div(khz)?)
+}
+
+/// The time in the CMOS clock.
+fn now(_: &Machine) -> Result<Time, Status> {
     let state = state::lock()?;
     let registers = settled_registers().ok_or(Status::DEVICE_ERROR)?;
     let time = clock::decode(&registers, get(REGISTER_B)).map_err(|_| Status::DEVICE_ERROR)?;

@@ -27,6 +27,7 @@
 
 mod caller;
 mod clock;
+mod hypercall;
 mod ports;
 mod reset;
 mod state;

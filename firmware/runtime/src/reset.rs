@@ -5,11 +5,12 @@
 //! A power-off that has no effect leaves the machine halted rather than reset:
 //! whoever asked for it would not want it to start again.
 
+use crate::hypercall::{self, shut_down};
 use crate::ports;
-use crate::state::{self, Machine};
+use crate::state;
 use core::arch::asm;
 use core::ptr;
-use ovmf_lite_services::resident::{Space, Write};
+use ovmf_lite_services::resident::{Machine, Space, Write};
 use uefi_raw::Status;
 use uefi_raw::table::runtime::ResetType;
 
@@ -44,11 +45,13 @@ pub unsafe extern "efiapi" fn reset_system(
 }
 
 fn power_off(machine: &Machine) -> ! {
+    shut_down(machine.hypercall, hypercall::POWER_OFF);
     write(machine.reset.shutdown);
     halt()
 }
 
 fn restart(machine: &Machine, control: [u8; 2]) -> ! {
+    shut_down(machine.hypercall, hypercall::REBOOT);
     write(machine.reset.reset);
     for value in control {
         write(port(RESET_CONTROL, value));

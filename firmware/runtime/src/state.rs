@@ -7,7 +7,7 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
-use ovmf_lite_services::resident::{Clock, Handoff, Reset};
+use ovmf_lite_services::resident::{Handoff, Machine, Reset};
 use ovmf_lite_services::variables::{Phase, Variables};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
@@ -43,15 +43,11 @@ impl From<&Time> for Zone {
     }
 }
 
-/// What the firmware told about the machine.
+/// What the firmware told.
 #[derive(Clone, Copy)]
-pub struct Machine {
-    /// Where GetTime finds its clock.
-    pub clock: Clock,
-    /// How ResetSystem does it.
-    pub reset: Reset,
-    /// Size of this image in memory, in bytes.
-    pub image_size: u64,
+struct Told {
+    machine: Machine,
+    image_size: u64,
 }
 
 /// A value that is written at boot and by SetVirtualAddressMap only.
@@ -81,32 +77,38 @@ static STATE: SpinMutex<State> = SpinMutex::new(State {
     variables: Variables::new(),
     zone: None,
 });
-static MACHINE: Resident<Machine> = Resident::zeroed();
+static TOLD: Resident<Told> = Resident::zeroed();
 static AT_RUNTIME: AtomicBool = AtomicBool::new(false);
 
 /// Remembers what the firmware told.
 pub fn init(handoff: &Handoff) {
     let Handoff {
-        clock,
-        reset,
+        machine,
         image_size,
         ..
     } = *handoff;
-    // SAFETY: only the entry point calls this, before any table is public.
-    unsafe {
-        MACHINE.get().write(Machine {
-            clock,
-            reset,
-            image_size,
-        })
+    let told = Told {
+        machine,
+        image_size,
     };
+    // SAFETY: only the entry point calls this, before any table is public.
+    unsafe { TOLD.get().write(told) };
 }
 
-/// What the firmware told.
-pub fn machine() -> Machine {
+fn told() -> Told {
     // SAFETY: written by the entry point and by SetVirtualAddressMap, which runs
     // alone.
-    unsafe { MACHINE.get().read() }
+    unsafe { TOLD.get().read() }
+}
+
+/// The machine.
+pub fn machine() -> Machine {
+    told().machine
+}
+
+/// Size of this image in memory, in bytes.
+pub fn image_size() -> u64 {
+    told().image_size
 }
 
 /// SetVirtualAddressMap says where the registers of `reset` are from now on.
@@ -114,9 +116,10 @@ pub fn machine() -> Machine {
 /// # Safety
 /// Only SetVirtualAddressMap calls this: see [`Resident`].
 pub unsafe fn move_registers(reset: Reset) {
-    let machine = Machine { reset, ..machine() };
+    let mut told = told();
+    told.machine.reset = reset;
     // SAFETY: the caller runs alone.
-    unsafe { MACHINE.get().write(machine) };
+    unsafe { TOLD.get().write(told) };
 }
 
 /// The state, if nobody else is using it.

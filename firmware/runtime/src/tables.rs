@@ -72,7 +72,7 @@ pub fn fill(handoff: &mut Handoff) {
     // SAFETY: nobody knows the table yet.
     unsafe { RUNTIME.get().write(runtime_services()) };
     // SAFETY: nobody knows the table yet.
-    unsafe { PROPERTIES.get().write(properties(handoff.clock)) };
+    unsafe { PROPERTIES.get().write(properties(handoff.machine.clock)) };
     seal(&SYSTEM);
     seal(&RUNTIME);
     handoff.system_table = SYSTEM.get();

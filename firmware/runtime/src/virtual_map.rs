@@ -87,7 +87,7 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
 /// The move of this image that `descriptor` says, if it is about this image.
 fn image_move(descriptor: &[u8]) -> Option<Move> {
     let from = (&raw const __ImageBase).addr();
-    let size = state::machine().image_size;
+    let size = state::image_size();
     let to = new_address(descriptor, from as u64, size)?;
     Some(Move {
         from,

@@ -2,7 +2,8 @@
 //! be the same on all of them, and then waits for the system to start it again
 //! (Intel SDM vol. 3 §9.4, §11.6).
 
-use core::arch::x86_64::{__cpuid, _rdtsc};
+use super::time::tsc;
+use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};
 use ovmf_lite_services::mtrr::Msr;
@@ -117,22 +118,17 @@ fn place(registers: &[Msr]) -> &'static AtomicU32 {
 }
 
 fn wait(count: &AtomicU32, expected: u32) -> Result<(), Missing> {
-    let start = now();
+    let start = tsc();
     loop {
         let found = count.load(Ordering::SeqCst);
         if found >= expected {
             return Ok(());
         }
-        if now().wrapping_sub(start) > PATIENCE {
+        if tsc().wrapping_sub(start) > PATIENCE {
             return Err(Missing { expected, found });
         }
         spin_loop();
     }
-}
-
-fn now() -> u64 {
-    // SAFETY: RDTSC is always available in 64-bit mode at privilege level 0.
-    unsafe { _rdtsc() }
 }
 
 fn write_apic(register: usize, value: u32) {

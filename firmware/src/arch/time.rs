@@ -1,5 +1,6 @@
-//! Time: waiting by the time stamp counter, measured once against the 8254's
-//! third counter, when a program first waits; and whether there is a clock.
+//! Time: waiting by the time stamp counter, whose frequency the host tells or
+//! which is measured once against the 8254's third counter, when a program first
+//! waits; and whether there is a clock.
 
 use crate::ports::{read, write};
 use core::hint::spin_loop;
@@ -22,9 +23,15 @@ const FALLBACK_HZ: u64 = 5_000_000_000;
 
 static TSC_HZ: Once<u64> = Once::new();
 
-fn tsc() -> u64 {
+/// The time stamp counter.
+pub fn tsc() -> u64 {
     // SAFETY: RDTSC is always available in 64-bit mode at privilege level 0.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The host says how fast the time stamp counter counts: nothing is measured.
+pub fn counts_at(hz: u64) {
+    TSC_HZ.call_once(|| hz);
 }
 
 /// Waits for at least this many microseconds.

@@ -9,13 +9,19 @@ pub mod payload;
 pub mod tables;
 
 use crate::arch::ram::{self, Found};
+use crate::arch::time;
+use crate::xen::{self, Xen};
+use alloc::string::String;
 use alloc::vec::Vec;
 use chipset::Chipset;
 use core::fmt;
 use fw_cfg::FwCfg;
+use log::{LevelFilter, warn};
 use ovmf_lite_services::e820::{self, Region};
 use ovmf_lite_services::memory::{self, MemoryMap, PhysAddr};
-use ovmf_lite_services::pvh::{self, Module};
+use ovmf_lite_services::pvh::{self, Module, StartInfo};
+use ovmf_lite_services::resident::{Clock, Hypercall, Machine, Moment, Reset};
+use ovmf_lite_services::xen::domain::{Domain, Level};
 use payload::Payload;
 use uefi_raw::table::boot::MemoryType;
 
@@ -55,6 +61,8 @@ pub enum Host {
     Pvh {
         /// Where the loader says the RSDP is.
         rsdp: Option<u64>,
+        /// The Xen that runs us, and the domain we are in.
+        xen: Option<(Xen, Domain)>,
     },
 }
 
@@ -69,7 +77,17 @@ impl fmt::Display for Host {
                 }?;
                 write!(f, ", {}", fw_cfg.transport())
             }
-            Self::Pvh { .. } => write!(f, "from a PVH loader"),
+            Self::Pvh { xen: None, .. } => write!(f, "from a PVH loader"),
+            Self::Pvh {
+                xen: Some((xen, domain)),
+                ..
+            } => {
+                write!(f, "{xen} PVH domain")?;
+                for part in [&domain.name, &domain.uuid].into_iter().flatten() {
+                    write!(f, " {part}")?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -85,6 +103,8 @@ pub enum Error {
     FwCfg(fw_cfg::Error),
     /// The loader's structure is not as it should be.
     StartInfo(pvh::Error),
+    /// Xen does not tell the memory map.
+    Xen(xen::Refused),
     /// The host describes no memory.
     NoMemoryMap,
     /// The module lies on us, on another one, or outside of RAM.
@@ -110,6 +130,7 @@ impl fmt::Display for Error {
             ),
             Self::FwCfg(error) => error.fmt(f),
             Self::StartInfo(error) => error.fmt(f),
+            Self::Xen(error) => write!(f, "memory map: {error}"),
             Self::NoMemoryMap => write!(
                 f,
                 "expected fw_cfg file etc/e820 to describe memory, found no RAM in it"
@@ -172,14 +193,63 @@ fn from_reset() -> Result<Platform, Error> {
 /// QEMU has an fw_cfg here, too, but as its kernel it offers us to ourselves.
 fn from_pvh(address: u64) -> Result<Platform, Error> {
     let info = pvh::read(&Found { regions: None }, address).map_err(Error::StartInfo)?;
+    let xen = xen::get();
+    let regions = pvh_regions(&info, xen)?;
+    let xen = xen.map(|xen| (xen, domain_of(xen)));
+    let append = xen.as_ref().and_then(|(_, domain)| domain.append.as_ref());
     let mut modules = info.modules.into_iter();
     let kernel = modules.next();
     Ok(Platform {
-        host: Host::Pvh { rsdp: info.rsdp },
-        regions: info.regions,
-        command_line: info.command_line,
+        regions,
+        command_line: appended(info.command_line, append),
         kernel: kernel.map(|kernel| Payload::Modules(kernel, modules.next())),
+        host: Host::Pvh {
+            rsdp: info.rsdp,
+            xen,
+        },
     })
+}
+
+/// The memory map: of the loader, or else of Xen, whose first version of the
+/// structure had none.
+fn pvh_regions(info: &StartInfo, xen: Option<Xen>) -> Result<Vec<Region>, Error> {
+    let regions = match (&info.regions, xen) {
+        (Some(regions), _) => regions.clone(),
+        (None, Some(xen)) => xen.memory_map().map_err(Error::Xen)?,
+        (None, None) => Vec::new(),
+    };
+    if !regions.iter().any(Region::is_ram) {
+        let error = pvh::Error::NoMemoryMap(info.version);
+        return Err(Error::StartInfo(error));
+    }
+    Ok(regions)
+}
+
+/// What xenstore says of this domain, the options in it obeyed. A domain runs as
+/// well without.
+fn domain_of(xen: Xen) -> Domain {
+    time::counts_at(u64::from(xen.tsc_khz) * 1000);
+    let domain = xen.domain().unwrap_or_else(|error| {
+        warn!("{error}; going on without");
+        Domain::default()
+    });
+    match &domain.log {
+        None => {}
+        Some(Level::Filter(level)) => log::set_max_level((*level).min(LevelFilter::Info)),
+        Some(Level::Unknown(found)) => {
+            warn!("option log: expected off, error, warn or info, found {found}");
+        }
+    }
+    domain
+}
+
+/// `line` with more words at its end.
+fn appended(mut line: Vec<u8>, words: Option<&String>) -> Vec<u8> {
+    if let Some(words) = words {
+        line.push(b' ');
+        line.extend_from_slice(words.as_bytes());
+    }
+    line
 }
 
 impl Platform {
@@ -199,6 +269,34 @@ impl Platform {
             }
         }
         Ok(map)
+    }
+
+    /// What runtime services have to know; `reset` is what the tables say.
+    pub fn facts(&self, reset: Reset) -> Machine {
+        let (clock, moment) = self.clock();
+        let hypercall = self.xen().map_or(Hypercall::NONE, |xen| xen.hypercall);
+        Machine {
+            clock,
+            hypercall,
+            reset,
+            moment,
+        }
+    }
+
+    /// The clock, and where it counts from.
+    fn clock(&self) -> (Clock, Moment) {
+        match self.xen().map(|xen| xen.now(&self.regions)) {
+            Some(Some(moment)) => (Clock::TSC, moment),
+            Some(None) => (Clock::NONE, Moment::default()),
+            None => (time::clock(), Moment::default()),
+        }
+    }
+
+    fn xen(&self) -> Option<Xen> {
+        match &self.host {
+            Host::Pvh { xen, .. } => xen.as_ref().map(|(xen, _)| *xen),
+            Host::Reset { .. } => None,
+        }
     }
 
     /// Bytes of RAM the host gave, for the first line of the log.

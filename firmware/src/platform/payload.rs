@@ -4,12 +4,13 @@ use super::fw_cfg::{FwCfg, Item};
 use crate::arch::ram;
 use core::fmt;
 use core::ops::Range;
+use log::warn;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::abi;
 use ovmf_lite_services::boot::Initrd;
 use ovmf_lite_services::linux::Room;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
-use ovmf_lite_services::payload::appended_initrd;
+use ovmf_lite_services::payload::{Appended, appended};
 use ovmf_lite_services::pvh::Module;
 use spin::Once;
 use uefi_raw::Status;
@@ -159,7 +160,18 @@ impl Kernel {
     /// The kernel at `file` in `pages`, and the initrd behind it, if one is there.
     fn divided(pages: &'static mut [u8], file: Range<usize>) -> Self {
         let Range { start, end } = file;
-        let appended = appended_initrd(&pages[file]).map(|offset| start + offset..end);
+        let appended = match appended(&pages[file]) {
+            Appended::Initrd(offset) => Some(start + offset..end),
+            Appended::Nothing => None,
+            Appended::Junk(offset) => {
+                warn!(
+                    "kernel: expected an initrd behind it, found {} bytes that Linux would not \
+                     take for one; they are ignored",
+                    end - start - offset
+                );
+                None
+            }
+        };
         let initrd = appended.as_ref().map(|range| initrd_module(range.len()));
         let end = appended.as_ref().map_or(end, |range| range.start);
         Self {

@@ -5,6 +5,7 @@ use super::fw_cfg::{self, FwCfg};
 use super::{Host as PlatformHost, Platform};
 use crate::arch::ram::{self, Found};
 use core::fmt;
+use ovmf_lite_services::e820::Region;
 use ovmf_lite_services::memory::{self, MemoryMap, Placement};
 use ovmf_lite_services::physical::Physical;
 use ovmf_lite_services::resident::Reset;
@@ -114,7 +115,7 @@ impl Host<'static> for Loader<'_> {
 pub fn acpi(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Acpi>, Error> {
     match &platform.host {
         PlatformHost::Reset { fw_cfg, .. } => place_acpi(fw_cfg, memory),
-        PlatformHost::Pvh { rsdp } => {
+        PlatformHost::Pvh { rsdp, .. } => {
             let found = Found {
                 regions: Some(&platform.regions),
             };
@@ -156,12 +157,19 @@ fn describe_acpi(memory: &impl Physical, rsdp: u64) -> Result<Acpi, Error> {
 pub fn smbios(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {
     match &platform.host {
         PlatformHost::Reset { fw_cfg, .. } => place_smbios(fw_cfg, memory),
-        PlatformHost::Pvh { .. } => Ok(find_smbios()),
+        PlatformHost::Pvh { .. } => Ok(find_smbios(&platform.regions)),
     }
 }
 
-fn find_smbios() -> Option<Published> {
+/// Where an earlier firmware leaves them. RAM that nobody calls reserved is not
+/// searched: it holds none, and under Xen touching it may be what makes it exist.
+fn find_smbios(regions: &[Region]) -> Option<Published> {
     let (start, length) = smbios::AREA;
+    let ram = |region: &Region| region.is_ram() && region.contains(start, length as u64);
+    let reserved = |region: &Region| !region.is_ram() && region.contains(start, 1);
+    if regions.iter().any(ram) && !regions.iter().any(reserved) {
+        return None;
+    }
     let area = Found { regions: None }.bytes(start, length)?;
     let (offset, guid) = smbios::find(&area)?;
     Some(Published {

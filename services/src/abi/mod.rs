@@ -23,7 +23,7 @@ mod unsupported;
 
 pub use alleged::Alleged;
 pub use memory::{give_back, map as memory_map};
-pub use system::install_configuration_table;
+pub use system::{install_configuration_table, power_off};
 
 use crate::boot::{Boot, Machine};
 use crate::resident::Handoff;

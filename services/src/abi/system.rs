@@ -4,8 +4,10 @@
 use super::{Alleged, EDGE, Edge, machine, status, with_edge};
 use crate::configuration;
 use crate::crc32::{self, crc32};
+use core::convert::Infallible;
 use core::ffi::c_void;
 use core::{ptr, slice};
+use uefi_raw::table::runtime::ResetType;
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status};
 
@@ -96,6 +98,20 @@ pub(super) unsafe extern "efiapi" fn exit_boot_services(
         core::mem::forget(EDGE.lock().take());
     }
     status::of(ended)
+}
+
+/// Powers the machine off, by ResetSystem of the runtime image.
+///
+/// # Errors
+/// `UNSUPPORTED` when boot services have ended: the machine is not ours then.
+pub fn power_off() -> Result<Infallible, Status> {
+    let table = super::system_table("ResetSystem")?;
+    // SAFETY: the table lies in the runtime image, which is always there.
+    let runtime = unsafe { (*table).runtime_services };
+    // SAFETY: so does this one.
+    let reset = unsafe { (*runtime).reset_system };
+    // SAFETY: the service needs no data for this.
+    unsafe { reset(ResetType::SHUTDOWN, Status::SUCCESS, 0, ptr::null()) }
 }
 
 pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {

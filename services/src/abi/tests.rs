@@ -93,9 +93,8 @@ fn open(initrd: bool) -> World {
     });
     let handoff = Handoff {
         version: crate::resident::HANDOFF_VERSION,
-        clock: crate::resident::Clock::NONE,
         image_size: 0,
-        reset: Default::default(),
+        machine: Default::default(),
         system_table: table,
         configuration_tables: tables.collect::<Vec<_>>().leak().as_mut_ptr(),
         configuration_table_capacity: TABLES,

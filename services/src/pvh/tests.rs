@@ -85,7 +85,8 @@ fn everything_is_copied_out() {
         bytes: 0x1234,
     };
     assert_eq!(info.modules, [kernel]);
-    let types: Vec<_> = info.regions.iter().map(|region| region.ty).collect();
+    let regions = info.regions.unwrap();
+    let types: Vec<_> = regions.iter().map(|region| region.ty).collect();
     assert_eq!(types, [MemoryType::CONVENTIONAL, MemoryType::RESERVED]);
 }
 
@@ -102,29 +103,44 @@ fn what_may_be_absent_may_be_absent() {
 }
 
 #[test]
-fn empty_modules_do_not_count() {
+fn no_memory_map_is_for_the_caller_to_judge() {
+    for (field, value) in [(4, 0), (48, 0)] {
+        let mut page = Page::new();
+        page.u32(field, value);
+        let info = page.read().unwrap();
+        assert_eq!((info.regions, info.version), (None, u32::from(field != 4)));
+    }
+}
+
+#[test]
+fn the_kernels_own_command_line_counts() {
+    let mut page = Page::new();
+    page.put(0x60, b"root=xvda\0");
+    page.u64(MODULES + 16, BASE + 0x60);
+    assert_eq!(page.read().unwrap().command_line, b"root=xvda");
+    // Even one without a word in it.
+    page.put(0x60, b"\0");
+    assert!(page.read().unwrap().command_line.is_empty());
+}
+
+#[test]
+fn an_empty_module_is_none_but_an_empty_initrd_is_a_mistake() {
     let mut page = Page::new();
     page.u32(12, 2);
-    assert_eq!(page.read().unwrap().modules.len(), 1);
+    assert_eq!(page.read(), Err(Error::EmptyInitrd));
     page.u64(MODULES + 32 + 8, 5);
     assert_eq!(page.read().unwrap().modules.len(), 2);
+    page.u64(MODULES + 8, 0);
+    assert!(page.read().unwrap().modules.is_empty());
 }
 
 #[test]
 fn each_wrong_field_is_named() {
     assert_eq!(Page::refused(|page| page.u32(0, 7)), Error::Magic(7));
-    assert_eq!(
-        Page::refused(|page| page.u32(4, 0)),
-        Error::NoMemoryMap(0, 0)
-    );
-    assert_eq!(
-        Page::refused(|page| page.u32(48, 0)),
-        Error::NoMemoryMap(1, 0)
-    );
     // Entries there are, but none of them RAM.
     assert_eq!(
         Page::refused(|page| page.u32(MEMORY_MAP + 16, 2)),
-        Error::NoMemoryMap(1, 2)
+        Error::NoMemoryMap(1)
     );
     assert_eq!(
         Page::refused(|page| page.u32(48, u32::MAX)),
@@ -181,7 +197,8 @@ proptest! {
         }
         if let Ok(info) = page.read() {
             prop_assert!(info.modules.len() <= 2 && info.modules.iter().all(|m| m.bytes != 0));
-            prop_assert!(info.regions.iter().any(Region::is_ram));
+            let regions = info.regions.iter().flatten();
+            prop_assert!(info.regions.is_none() || regions.cloned().any(|region| region.is_ram()));
         }
     }
 }

@@ -6,8 +6,10 @@
 
 use super::views::Views;
 use ovmf_lite_loader::pe;
-use ovmf_lite_services::resident::{Clock, Entry, HANDOFF_VERSION, Handoff, Reset};
-use r_efi::efi::{Guid, MemoryDescriptor, RuntimeServices, Status, SystemTable};
+use ovmf_lite_services::resident::{
+    Clock, Entry, HANDOFF_VERSION, Handoff, Machine as Facts, Moment,
+};
+use r_efi::efi::{Guid, MemoryDescriptor, RuntimeServices, Status, SystemTable, Time};
 use std::ffi::c_void;
 use std::ptr;
 
@@ -33,14 +35,28 @@ pub fn utf16(text: &str) -> Vec<u16> {
 pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
     Handoff {
         version: HANDOFF_VERSION,
-        clock,
         image_size: image_size as u64,
-        reset: Reset::default(),
+        machine: Facts {
+            clock,
+            moment: moment(),
+            ..Facts::default()
+        },
         system_table: ptr::null_mut(),
         configuration_tables: ptr::null_mut(),
         configuration_table_capacity: 0,
         rt_properties: ptr::null(),
         exit_boot_services: None,
+    }
+}
+
+/// The last second of 2031, on a processor of 1 GHz.
+fn moment() -> Moment {
+    Moment {
+        seconds: 1_956_527_999,
+        nanoseconds: 999_999_999,
+        tsc_khz: 1_000_000,
+        // SAFETY: reading the time stamp counter has no effect.
+        tsc: unsafe { std::arch::x86_64::_rdtsc() },
     }
 }
 
@@ -113,6 +129,16 @@ impl Machine {
         };
         // SAFETY: the view is mapped and aligned, and no service is running.
         unsafe { std::slice::from_raw_parts(view.cast::<usize>(), self.views.size / 8) }.to_vec()
+    }
+
+    /// GetTime.
+    pub fn time(&self) -> Result<Time, Status> {
+        let mut time = Time::default();
+        // SAFETY: the pointer is to a live local; capabilities are optional.
+        match unsafe { (self.services().get_time)(&mut time, ptr::null_mut()) } {
+            Status::SUCCESS => Ok(time),
+            status => Err(status),
+        }
     }
 
     /// SetVariable.
