@@ -54,7 +54,8 @@ fn serial_present() -> bool {
     read::<u8>(SERIAL_SCRATCH) == 0x5a
 }
 
-/// Writes text to all consoles as it is.
+/// Writes text as it is to the serial port, where there is none to Xen's console,
+/// and to the debug consoles.
 pub fn write_text(text: &str) {
     let serial = serial_present();
     let debug = DEBUG_PORTS.map(|port| (port, debug_present(port)));
@@ -66,7 +67,7 @@ pub fn write_text(text: &str) {
             write(*port, byte);
         }
     }
-    if let Some(console) = xen_console() {
+    if let Some(console) = xen_console().filter(|_| !serial) {
         console.write(text);
     }
 }

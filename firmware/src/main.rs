@@ -60,9 +60,10 @@ fn walk(start_info: u64) -> Result<(), Failure> {
 
 fn announce(platform: &Platform) {
     info!(
-        "version {}, {}, {} MiB",
+        "version {}, {}{}, {} MiB",
         env!("CARGO_PKG_VERSION"),
         platform.host,
+        platform.under(),
         platform.ram_bytes() >> 20,
     );
 }

@@ -1,6 +1,7 @@
 //! fw_cfg items and what they mean (QEMU `docs/specs/fw_cfg.rst`,
 //! `include/standard-headers/linux/qemu_fw_cfg.h`).
 
+use super::payload::Payload;
 use crate::ports::fw_cfg::{Device, TransferFailed};
 use alloc::string::String;
 use alloc::vec;
@@ -18,6 +19,9 @@ const COMMAND_LINE_DATA: u16 = 0x15;
 const SETUP_SIZE: u16 = 0x17;
 const SETUP_DATA: u16 = 0x18;
 const DIRECTORY: u16 = 0x19;
+
+/// The file that describes memory.
+const MEMORY: &str = "etc/e820";
 
 /// Most directory entries that are looked at; QEMU's limit is 0x3fff items, its
 /// machines have about 30.
@@ -137,15 +141,23 @@ impl FwCfg {
         Ok(Item { selector, size })
     }
 
+    /// The kernel and its initrd, if there is a kernel.
+    pub fn payload(&self) -> Result<Option<Payload>, Error> {
+        let parts = self.kernel()?;
+        let empty = parts.iter().all(|part| part.size == 0);
+        let initrd = self.initrd()?;
+        Ok((!empty).then_some(Payload::FwCfg(parts, initrd)))
+    }
+
     /// The kernel in two parts: QEMU cuts it behind the real-mode setup code.
-    pub fn kernel(&self) -> Result<[Item; 2], Error> {
+    fn kernel(&self) -> Result<[Item; 2], Error> {
         let setup = self.sized(SETUP_SIZE, SETUP_DATA)?;
         let kernel = self.sized(KERNEL_SIZE, KERNEL_DATA)?;
         Ok([setup, kernel])
     }
 
     /// The initial RAM disk.
-    pub fn initrd(&self) -> Result<Option<Initrd>, Error> {
+    fn initrd(&self) -> Result<Option<Initrd>, Error> {
         let item = self.sized(INITRD_SIZE, INITRD_DATA)?;
         Ok((item.size != 0).then_some(Initrd {
             size: item.size,
@@ -159,9 +171,14 @@ impl FwCfg {
         self.read_small("the command line", item)
     }
 
+    /// Whether it describes memory: under Xen it does not.
+    pub fn has_memory(&self) -> bool {
+        self.file(MEMORY).is_some()
+    }
+
     /// The ranges of `etc/e820`.
     pub fn memory(&self) -> Result<Vec<Region>, Error> {
-        let bytes = self.read_file("etc/e820")?;
+        let bytes = self.read_file(MEMORY)?;
         Ok(e820::parse(&bytes, e820::FW_CFG_ENTRY))
     }
 

@@ -11,6 +11,7 @@ pub mod tables;
 use crate::arch::ram::{self, Found};
 use crate::arch::time;
 use crate::xen::{self, Xen};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use chipset::Chipset;
@@ -22,6 +23,7 @@ use ovmf_lite_services::memory::{self, MemoryMap, PhysAddr};
 use ovmf_lite_services::pvh::{self, Module, StartInfo};
 use ovmf_lite_services::resident::{Clock, Hypercall, Machine, Moment, Reset};
 use ovmf_lite_services::xen::domain::{Domain, Level};
+use ovmf_lite_services::xen::hvmloader;
 use payload::Payload;
 use uefi_raw::table::boot::MemoryType;
 
@@ -38,6 +40,8 @@ const NO_HOST_BRIDGE: u32 = u32::MAX;
 pub struct Platform {
     /// How we came to run, and who has set the machine up.
     pub host: Host,
+    /// The Xen that runs us, and the domain we are in.
+    pub xen: Option<(Xen, Domain)>,
     /// Physical memory as the host describes it.
     pub regions: Vec<Region>,
     /// The kernel's command line, as bytes.
@@ -61,8 +65,11 @@ pub enum Host {
     Pvh {
         /// Where the loader says the RSDP is.
         rsdp: Option<u64>,
-        /// The Xen that runs us, and the domain we are in.
-        xen: Option<(Xen, Domain)>,
+    },
+    /// From hvmloader, in an HVM domain. It has set the machine up.
+    Hvmloader {
+        /// Where a kernel comes from, if the domain is given one.
+        fw_cfg: Option<FwCfg>,
     },
 }
 
@@ -77,16 +84,13 @@ impl fmt::Display for Host {
                 }?;
                 write!(f, ", {}", fw_cfg.transport())
             }
-            Self::Pvh { xen: None, .. } => write!(f, "from a PVH loader"),
-            Self::Pvh {
-                xen: Some((xen, domain)),
-                ..
-            } => {
-                write!(f, "{xen} PVH domain")?;
-                for part in [&domain.name, &domain.uuid].into_iter().flatten() {
-                    write!(f, " {part}")?;
+            Self::Pvh { .. } => write!(f, "from a PVH loader"),
+            Self::Hvmloader { fw_cfg } => {
+                write!(f, "from hvmloader")?;
+                match fw_cfg {
+                    Some(fw_cfg) => write!(f, ", {}", fw_cfg.transport()),
+                    None => Ok(()),
                 }
-                Ok(())
             }
         }
     }
@@ -105,6 +109,8 @@ pub enum Error {
     StartInfo(pvh::Error),
     /// Xen does not tell the memory map.
     Xen(xen::Refused),
+    /// hvmloader's structure is not as it should be.
+    Hvmloader(hvmloader::Error),
     /// The host describes no memory.
     NoMemoryMap,
     /// The module lies on us, on another one, or outside of RAM.
@@ -131,6 +137,7 @@ impl fmt::Display for Error {
             Self::FwCfg(error) => error.fmt(f),
             Self::StartInfo(error) => error.fmt(f),
             Self::Xen(error) => write!(f, "memory map: {error}"),
+            Self::Hvmloader(error) => error.fmt(f),
             Self::NoMemoryMap => write!(
                 f,
                 "expected fw_cfg file etc/e820 to describe memory, found no RAM in it"
@@ -160,10 +167,44 @@ impl From<memory::Error> for Error {
 /// Finds out where we are. `start_info` is the address of what a PVH loader
 /// tells us; 0 when we come from the reset vector.
 pub fn discover(start_info: u64) -> Result<Platform, Error> {
-    match start_info {
-        0 => from_reset(),
-        address => from_pvh(address),
+    match (start_info, xen::get()) {
+        (0, Some(xen)) if comes_from_hvmloader()? => from_hvmloader(xen),
+        (0, _) => from_reset(),
+        (address, xen) => from_pvh(address, xen),
     }
+}
+
+/// Whether it was hvmloader that started us under this Xen, and no reset: QEMU
+/// can pose as Xen, and then has a memory map.
+fn comes_from_hvmloader() -> Result<bool, Error> {
+    let memory = Found { regions: None };
+    let qemu = FwCfg::open()?.is_some_and(|fw_cfg| fw_cfg.has_memory());
+    Ok(hvmloader::is_there(&memory) || !qemu)
+}
+
+fn from_hvmloader(xen: Xen) -> Result<Platform, Error> {
+    let memory = Found { regions: None };
+    let mut regions = hvmloader::read(&memory).map_err(Error::Hvmloader)?;
+    // hvmloader leaves tables there, but does not say so.
+    regions.push(Region {
+        start: LEGACY_HOLE.0,
+        bytes: LEGACY_HOLE.1,
+        ty: MemoryType::RESERVED,
+    });
+    xen.be_64_bit().map_err(Error::Xen)?;
+    let domain = domain_of(xen);
+    let fw_cfg = FwCfg::open()?;
+    let (kernel, line) = match &fw_cfg {
+        Some(fw_cfg) => (fw_cfg.payload()?, fw_cfg.command_line()?),
+        None => (None, Vec::new()),
+    };
+    Ok(Platform {
+        regions,
+        command_line: appended(line, domain.append.as_ref()),
+        kernel,
+        host: Host::Hvmloader { fw_cfg },
+        xen: Some((xen, domain)),
+    })
 }
 
 /// Sets the chipset up as far as the host's tables will describe it.
@@ -179,21 +220,18 @@ fn from_reset() -> Result<Platform, Error> {
         return Err(Error::NoMemoryMap);
     }
     chipset::set_up(chipset, &fw_cfg, &mut regions)?;
-    let parts = fw_cfg.kernel()?;
-    let initrd = fw_cfg.initrd()?;
-    let empty = parts.iter().all(|part| part.size == 0);
     Ok(Platform {
         regions,
         command_line: fw_cfg.command_line()?,
-        kernel: (!empty).then_some(Payload::FwCfg(parts, initrd)),
+        kernel: fw_cfg.payload()?,
         host: Host::Reset { fw_cfg, chipset },
+        xen: None,
     })
 }
 
 /// QEMU has an fw_cfg here, too, but as its kernel it offers us to ourselves.
-fn from_pvh(address: u64) -> Result<Platform, Error> {
+fn from_pvh(address: u64, xen: Option<Xen>) -> Result<Platform, Error> {
     let info = pvh::read(&Found { regions: None }, address).map_err(Error::StartInfo)?;
-    let xen = xen::get();
     let regions = pvh_regions(&info, xen)?;
     let xen = xen.map(|xen| (xen, domain_of(xen)));
     let append = xen.as_ref().and_then(|(_, domain)| domain.append.as_ref());
@@ -203,10 +241,8 @@ fn from_pvh(address: u64) -> Result<Platform, Error> {
         regions,
         command_line: appended(info.command_line, append),
         kernel: kernel.map(|kernel| Payload::Modules(kernel, modules.next())),
-        host: Host::Pvh {
-            rsdp: info.rsdp,
-            xen,
-        },
+        host: Host::Pvh { rsdp: info.rsdp },
+        xen,
     })
 }
 
@@ -243,9 +279,14 @@ fn domain_of(xen: Xen) -> Domain {
     domain
 }
 
-/// `line` with more words at its end.
+/// `line`, which may end in a NUL, with more words at its end.
 fn appended(mut line: Vec<u8>, words: Option<&String>) -> Vec<u8> {
     if let Some(words) = words {
+        line.truncate(
+            line.iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(line.len()),
+        );
         line.push(b' ');
         line.extend_from_slice(words.as_bytes());
     }
@@ -274,29 +315,38 @@ impl Platform {
     /// What runtime services have to know; `reset` is what the tables say.
     pub fn facts(&self, reset: Reset) -> Machine {
         let (clock, moment) = self.clock();
-        let hypercall = self.xen().map_or(Hypercall::NONE, |xen| xen.hypercall);
+        let xen = self.xen.as_ref().map(|(xen, _)| xen.hypercall);
         Machine {
             clock,
-            hypercall,
+            hypercall: xen.unwrap_or(Hypercall::NONE),
             reset,
             moment,
         }
     }
 
-    /// The clock, and where it counts from.
+    /// The clock, and where it counts from. Xen's PVH domains have none but the
+    /// wall clock.
     fn clock(&self) -> (Clock, Moment) {
-        match self.xen().map(|xen| xen.now(&self.regions)) {
-            Some(Some(moment)) => (Clock::TSC, moment),
-            Some(None) => (Clock::NONE, Moment::default()),
-            None => (time::clock(), Moment::default()),
+        match (&self.host, &self.xen) {
+            (Host::Pvh { .. }, Some((xen, _))) => match xen.now(&self.regions) {
+                Some(moment) => (Clock::TSC, moment),
+                None => (Clock::NONE, Moment::default()),
+            },
+            _ => (time::clock(), Moment::default()),
         }
     }
 
-    fn xen(&self) -> Option<Xen> {
-        match &self.host {
-            Host::Pvh { xen, .. } => xen.as_ref().map(|(xen, _)| *xen),
-            Host::Reset { .. } => None,
+    /// The Xen and the domain we are in, if any, for the first line of the log.
+    pub fn under(&self) -> String {
+        let Some((xen, domain)) = &self.xen else {
+            return String::new();
+        };
+        let mut text = format!(" under {xen}");
+        for part in [&domain.name, &domain.uuid].into_iter().flatten() {
+            text.push(' ');
+            text.push_str(part);
         }
+        text
     }
 
     /// Bytes of RAM the host gave, for the first line of the log.
@@ -309,6 +359,7 @@ impl Platform {
     pub fn fw_cfg(&self) -> Option<&FwCfg> {
         match &self.host {
             Host::Reset { fw_cfg, .. } => Some(fw_cfg),
+            Host::Hvmloader { fw_cfg } => fw_cfg.as_ref(),
             Host::Pvh { .. } => None,
         }
     }

@@ -4,13 +4,14 @@
 use super::fw_cfg::{self, FwCfg};
 use super::{Host as PlatformHost, Platform};
 use crate::arch::ram::{self, Found};
+use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_services::e820::Region;
 use ovmf_lite_services::memory::{self, MemoryMap, Placement};
 use ovmf_lite_services::physical::Physical;
 use ovmf_lite_services::resident::Reset;
 use ovmf_lite_services::tables::loader::{self, Blob, Host, HostError};
-use ovmf_lite_services::tables::{acpi, smbios};
+use ovmf_lite_services::tables::{BIOS_AREA, acpi, smbios};
 use uefi_raw::Guid;
 use uefi_raw::table::boot::MemoryType;
 
@@ -113,15 +114,14 @@ impl Host<'static> for Loader<'_> {
 
 /// Places or finds the ACPI tables. `None` when the host has none.
 pub fn acpi(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Acpi>, Error> {
-    match &platform.host {
-        PlatformHost::Reset { fw_cfg, .. } => place_acpi(fw_cfg, memory),
-        PlatformHost::Pvh { rsdp, .. } => {
-            let found = Found {
-                regions: Some(&platform.regions),
-            };
-            rsdp.map(|rsdp| describe_acpi(&found, rsdp)).transpose()
-        }
-    }
+    let regions = Some(platform.regions.as_slice());
+    let found = Found { regions };
+    let rsdp = match &platform.host {
+        PlatformHost::Reset { fw_cfg, .. } => return place_acpi(fw_cfg, memory),
+        PlatformHost::Pvh { rsdp } => *rsdp,
+        PlatformHost::Hvmloader { .. } => find_rsdp(&platform.regions),
+    };
+    rsdp.map(|rsdp| describe_acpi(&found, rsdp)).transpose()
 }
 
 /// The RSDP, and what its tables say about resetting the machine.
@@ -157,25 +157,37 @@ fn describe_acpi(memory: &impl Physical, rsdp: u64) -> Result<Acpi, Error> {
 pub fn smbios(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {
     match &platform.host {
         PlatformHost::Reset { fw_cfg, .. } => place_smbios(fw_cfg, memory),
-        PlatformHost::Pvh { .. } => Ok(find_smbios(&platform.regions)),
+        PlatformHost::Pvh { .. } | PlatformHost::Hvmloader { .. } => {
+            Ok(find_smbios(&platform.regions))
+        }
     }
 }
 
-/// Where an earlier firmware leaves them. RAM that nobody calls reserved is not
-/// searched: it holds none, and under Xen touching it may be what makes it exist.
+fn find_rsdp(regions: &[Region]) -> Option<u64> {
+    let offset = acpi::find_rsdp(&bios_area(regions)?)?;
+    Some(BIOS_AREA.0 + offset as u64)
+}
+
 fn find_smbios(regions: &[Region]) -> Option<Published> {
-    let (start, length) = smbios::AREA;
-    let ram = |region: &Region| region.is_ram() && region.contains(start, length as u64);
-    let reserved = |region: &Region| !region.is_ram() && region.contains(start, 1);
-    if regions.iter().any(ram) && !regions.iter().any(reserved) {
-        return None;
-    }
-    let area = Found { regions: None }.bytes(start, length)?;
-    let (offset, guid) = smbios::find(&area)?;
+    let (offset, guid) = smbios::find(&bios_area(regions)?)?;
     Some(Published {
         guid,
-        address: start as usize + offset,
+        address: BIOS_AREA.0 as usize + offset,
     })
+}
+
+/// What an earlier firmware has left there. RAM that nobody calls reserved is
+/// not read: it holds nothing, and under Xen touching it may be what makes it
+/// exist.
+fn bios_area(regions: &[Region]) -> Option<Vec<u8>> {
+    let (start, length) = BIOS_AREA;
+    let last = start + length as u64 - 1;
+    let at_end = |region: &&Region| region.contains(last, 1);
+    let mut found = regions.iter().filter(at_end);
+    if found.clone().count() > 0 && found.all(Region::is_ram) {
+        return None;
+    }
+    Found { regions: None }.bytes(start, length)
 }
 
 fn place_smbios(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {

@@ -4,7 +4,7 @@
 //! Tables are copied out of memory before they are looked at. What is not there,
 //! too long or outside of memory that can be read is left out.
 
-use super::{checksum, get};
+use super::{BIOS_AREA_ALIGNMENT, checksum, get};
 use crate::physical::Physical;
 use crate::resident::{Reset, Space, Write};
 use alloc::vec::Vec;
@@ -44,6 +44,17 @@ mod fadt {
     pub const RESET_VALUE: usize = 128;
     pub const X_DSDT: usize = 140;
     pub const SLEEP_CONTROL_REGISTER: usize = 244;
+}
+
+/// Finds an RSDP in `area`, a copy of [`BIOS_AREA`](super::BIOS_AREA)
+/// (§5.2.5.1); its offset.
+#[must_use]
+pub fn find_rsdp(area: &[u8]) -> Option<usize> {
+    let mut offsets = (0..area.len()).step_by(BIOS_AREA_ALIGNMENT);
+    offsets.find(|at| {
+        let first = area.get(*at..).and_then(|rest| rest.get(..RSDP_1));
+        first.is_some_and(|rsdp| rsdp.starts_with(RSDP_SIGNATURE) && checksum(rsdp) == 0)
+    })
 }
 
 /// The GUID to publish the RSDP at `address` under; `None` when none is there.

@@ -5,6 +5,12 @@ pub mod acpi;
 pub mod loader;
 pub mod smbios;
 
+/// Where earlier firmware leaves RSDP and SMBIOS entry point, each at a multiple
+/// of [`BIOS_AREA_ALIGNMENT`]: start and length in bytes. The latter is to be in
+/// the upper half, but hvmloader has it in the lower.
+pub const BIOS_AREA: (u64, usize) = (0xe_0000, 0x2_0000);
+const BIOS_AREA_ALIGNMENT: usize = 16;
+
 /// Little-endian number of `width` bytes (at most 8) at `offset`.
 pub(crate) fn get(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
     let source = bytes.get(offset..offset.checked_add(width)?)?;
@@ -21,6 +27,6 @@ pub(crate) fn put(bytes: &mut [u8], offset: usize, width: usize, value: u64) -> 
 }
 
 /// The byte that makes `bytes` sum to 0.
-fn checksum(bytes: &[u8]) -> u8 {
+pub(crate) fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
 }

@@ -1,7 +1,7 @@
 //! SMBIOS entry points: both forms, told where their structure table lies (DMTF
 //! DSP0134 3.7 §5.2).
 
-use super::{checksum, get, put};
+use super::{BIOS_AREA_ALIGNMENT, checksum, get, put};
 use core::fmt;
 use core::ops::Range;
 use uefi_raw::{Guid, guid};
@@ -14,11 +14,6 @@ const SMBIOS3_TABLE: Guid = guid!("f2fd1544-9794-4a2c-992e-e5bbcf20e394");
 const LENGTH_64: usize = 24;
 /// The intermediate anchor `_DMI_` of a 32-bit one, with its own checksum.
 const INTERMEDIATE: Range<usize> = 16..31;
-
-/// Where earlier firmware leaves an entry point, at a multiple of
-/// [`ALIGNMENT`] (§5.2.1): start and length in bytes.
-pub const AREA: (u64, usize) = (0xf_0000, 0x1_0000);
-const ALIGNMENT: usize = 16;
 
 /// Why an entry point cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +35,13 @@ impl fmt::Display for Error {
     }
 }
 
-/// Finds an entry point whose checksums are right in `area`; its offset, and the
-/// GUID it is published under. The 64-bit one comes first where there are two.
+/// Finds an entry point whose checksums are right in `area`, a copy of
+/// [`BIOS_AREA`](super::BIOS_AREA) (§5.2.1); its offset, and the GUID it is
+/// published under. The 64-bit one comes first where there are two.
 #[must_use]
 pub fn find(area: &[u8]) -> Option<(usize, Guid)> {
     let find = |valid: fn(&[u8]) -> Option<bool>| {
-        let mut offsets = (0..area.len()).step_by(ALIGNMENT);
+        let mut offsets = (0..area.len()).step_by(BIOS_AREA_ALIGNMENT);
         offsets.find(|at| area.get(*at..).and_then(valid) == Some(true))
     };
     let first = find(valid_64).map(|at| (at, SMBIOS3_TABLE));

@@ -8,6 +8,7 @@
 
 pub mod console;
 pub mod domain;
+pub mod hvmloader;
 mod ring;
 #[cfg(test)]
 mod simulated;
