@@ -55,7 +55,10 @@ fn quiet(memory: &impl Physical, address: u64, length: usize) -> Option<alloc::v
 
 /// The system time at time stamp `tsc`, in nanoseconds, by a `vcpu_time_info`.
 fn system_time(time: &[u8], tsc: u64) -> Option<u64> {
-    let delta = u128::from(tsc.checked_sub(get(time, 8, 8)?)?);
+    // A stamp from before the domain began, whose counter started at 0, is below
+    // 0, and that is a large number here.
+    let delta = tsc.wrapping_sub(get(time, 8, 8)?);
+    let delta = u128::from(u64::try_from(delta.cast_signed()).ok()?);
     let shift = i32::from(i8::from_le_bytes([u8::try_from(get(time, 28, 1)?).ok()?]));
     let scaled = match u32::try_from(shift) {
         Ok(left) if left < 32 => delta.checked_shl(left)?,
@@ -135,6 +138,17 @@ mod tests {
         assert_eq!(
             read(&page, 1_000).unwrap().seconds,
             (1 << 32) + 1_800_000_008
+        );
+    }
+
+    #[test]
+    fn stamps_may_be_older_than_the_domain() {
+        let mut page = page();
+        page[40..48].copy_from_slice(&(-2_000_000_000_i64).to_le_bytes());
+        let found = read(&page, 0).unwrap();
+        assert_eq!(
+            (found.seconds, found.nanoseconds),
+            (1_800_000_009, 100_000_000)
         );
     }
 
