@@ -20,29 +20,25 @@ pub const REBOOT: u32 = 1;
 
 /// Ends the domain for `reason`. Returns when there is no Xen, or it refuses.
 pub fn shut_down(hypercall: Hypercall, reason: u32) {
-    let argument = &raw const reason;
-    match hypercall {
-        // SAFETY: the firmware said that this is how Xen is called. Xen reads the
-        // argument, and may spoil the registers that carry it.
-        Hypercall::VMCALL => unsafe {
-            asm!(
-                "vmcall",
-                inout("rax") SCHED_OP => _,
-                inout("rdi") SHUTDOWN => _,
-                inout("rsi") argument => _,
-                options(nostack)
-            )
-        },
-        // SAFETY: as above.
-        Hypercall::VMMCALL => unsafe {
-            asm!(
-                "vmmcall",
-                inout("rax") SCHED_OP => _,
-                inout("rdi") SHUTDOWN => _,
-                inout("rsi") argument => _,
-                options(nostack)
-            )
-        },
-        _ => {}
+    if hypercall == Hypercall::NONE {
+        return;
+    }
+    // SAFETY: the firmware said that this is how Xen is called. Xen reads the
+    // argument, and may spoil the registers that carry it.
+    unsafe {
+        asm!(
+            "cmp {instruction:e}, {vmmcall}",
+            "je 2f",
+            "vmcall",
+            "jmp 3f",
+            "2: vmmcall",
+            "3:",
+            instruction = in(reg) hypercall.0,
+            vmmcall = const Hypercall::VMMCALL.0,
+            inout("rax") SCHED_OP => _,
+            inout("rdi") SHUTDOWN => _,
+            inout("rsi") &raw const reason => _,
+            options(nostack)
+        );
     }
 }

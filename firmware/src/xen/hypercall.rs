@@ -143,29 +143,24 @@ impl Xen {
     fn call<T>(&self, number: u64, command: u64, argument: &mut T) -> Result<(), Refused> {
         let argument = &raw mut *argument;
         let result: i64;
-        match self.hypercall {
-            // SAFETY: each caller passes the structure of its command, and no
-            // command here changes memory in use but that. Xen may spoil the
-            // registers that carry the arguments, no others.
-            Hypercall::VMCALL => unsafe {
-                asm!(
-                    "vmcall",
-                    inout("rax") number => result,
-                    inout("rdi") command => _,
-                    inout("rsi") argument => _,
-                    options(nostack)
-                );
-            },
-            // SAFETY: as above.
-            _ => unsafe {
-                asm!(
-                    "vmmcall",
-                    inout("rax") number => result,
-                    inout("rdi") command => _,
-                    inout("rsi") argument => _,
-                    options(nostack)
-                );
-            },
+        // SAFETY: each caller passes the structure of its command, and no command
+        // here changes memory in use but that. Xen may spoil the registers that
+        // carry the arguments, no others.
+        unsafe {
+            asm!(
+                "cmp {instruction:e}, {vmmcall}",
+                "je 2f",
+                "vmcall",
+                "jmp 3f",
+                "2: vmmcall",
+                "3:",
+                instruction = in(reg) self.hypercall.0,
+                vmmcall = const Hypercall::VMMCALL.0,
+                inout("rax") number => result,
+                inout("rdi") command => _,
+                inout("rsi") argument => _,
+                options(nostack)
+            );
         }
         if result < 0 {
             return Err(Refused(number, command, result));
