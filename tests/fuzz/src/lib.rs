@@ -1,6 +1,9 @@
 //! What the fuzz targets share.
 
+use std::cell::RefCell;
+
 use ovmf_lite_services::physical::Physical;
+use ovmf_lite_services::xen::Link;
 
 /// All the memory there is: bytes from [`Memory::ADDRESS`] on.
 #[derive(Debug)]
@@ -9,6 +12,56 @@ pub struct Memory<'b>(pub &'b [u8]);
 impl Memory<'_> {
     /// Where the bytes start. Small, so that random pointers can hit them.
     pub const ADDRESS: u64 = 0x10;
+}
+
+/// Bytes at another address.
+#[derive(Debug)]
+pub struct At<'b>(pub u64, pub &'b [u8]);
+
+impl Physical for At<'_> {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        let offset = address.checked_sub(self.0)?;
+        Memory(self.1).read(offset.checked_add(Memory::ADDRESS)?, buffer)
+    }
+}
+
+/// A page shared with a back end that has written it once and died.
+#[derive(Debug)]
+pub struct Page(RefCell<Vec<u8>>);
+
+impl Page {
+    /// The page that begins with `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut page = bytes.to_vec();
+        page.resize(4096, 0);
+        Self(RefCell::new(page))
+    }
+}
+
+impl Link for Page {
+    fn load(&self, offset: usize) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(offset, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn store(&self, offset: usize, value: u32) {
+        self.write(offset, &value.to_le_bytes());
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.0.borrow()[offset..][..buffer.len()]);
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        self.0.borrow_mut()[offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn notify(&self) {}
+
+    fn wait(&self, ready: &dyn Fn() -> bool) -> bool {
+        ready()
+    }
 }
 
 impl Physical for Memory<'_> {
