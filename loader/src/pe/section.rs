@@ -119,7 +119,7 @@ pub(super) fn parse<'a>(file: &'a [u8], headers: &Headers<'a>) -> Result<Vec<Sec
     for header in headers.section_table {
         sections.extend(Section::parse(file, header, headers.size_of_image)?);
     }
-    sections.sort_by_key(|section| section.rva);
+    sections.sort_unstable_by_key(|section| section.rva);
     check_overlaps(headers, &sections)?;
     Ok(sections)
 }

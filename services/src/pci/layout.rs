@@ -115,7 +115,7 @@ fn items<'a>(nodes: &'a mut [Node], class: Class, padding: &Padding) -> Vec<Item
             });
         }
     }
-    items.sort_by_key(|item| Reverse((item.alignment, item.size)));
+    items.sort_unstable_by_key(|item| Reverse((item.alignment, item.size)));
     items
 }
 
