@@ -19,7 +19,7 @@ const CALIBRATION_TICKS: u16 = 11_932; // 10 ms
 const MAX_POLLS: u32 = 50_000_000;
 /// Assumed when nothing can be measured: waits then take too long, never too
 /// short, on any processor up to this frequency.
-const FALLBACK_HZ: u64 = 5_000_000_000;
+pub const FALLBACK_HZ: u64 = 5_000_000_000;
 
 static TSC_HZ: Once<u64> = Once::new();
 

@@ -79,7 +79,10 @@ fn detect() -> Option<Xen> {
             true => Hypercall::VMMCALL,
             false => Hypercall::VMCALL,
         },
-        tsc_khz: __cpuid(leaf + 3).ecx,
+        tsc_khz: match __cpuid(leaf + 3).ecx {
+            0 => (time::FALLBACK_HZ / 1000) as u32,
+            khz => khz,
+        },
     })
 }
 
