@@ -63,37 +63,73 @@ impl Suite {
 /// # Errors
 /// When the package is not there yet and cannot be fetched or unpacked.
 pub fn fetch(suite: Suite, package: &str) -> Result<PathBuf> {
-    let directory = workspace::target().join("debian").join(suite.name());
-    let link = directory.join(package);
-    if link.is_dir() {
-        return Ok(link);
-    }
-    host::require(&[host::APT_GET, host::DPKG_DEB])?;
-    fs::create_dir_all(&directory)?;
-    let lock = File::create(directory.join("lock"))?;
-    lock.lock().context("cannot lock the package directory")?;
-    if !link.is_dir() {
-        download(suite, &directory, package)
-            .with_context(|| format!("cannot fetch {package} from Debian {}", suite.name()))?;
-    }
-    Ok(link)
+    fetch_all(suite, &[package])?;
+    Ok(directory_of(suite).join(package))
 }
 
-fn download(suite: Suite, directory: &Path, package: &str) -> Result<()> {
+/// The directories of `packages`, as [`fetch`] gives one; apt's lists are
+/// brought up to date once for all of them.
+///
+/// # Errors
+/// When a package is not there yet and cannot be fetched or unpacked.
+pub fn fetch_all(suite: Suite, packages: &[&str]) -> Result<Vec<PathBuf>> {
+    let directory = directory_of(suite);
+    let missing = || {
+        let packages = packages.iter().copied();
+        packages.filter(|package| !directory.join(package).is_dir())
+    };
+    if missing().next().is_some() {
+        host::require(&[host::APT_GET, host::DPKG_DEB])?;
+        fs::create_dir_all(&directory)?;
+        let lock = File::create(directory.join("lock"))?;
+        lock.lock().context("cannot lock the package directory")?;
+        let missing: Vec<_> = missing().collect();
+        download(suite, &directory, &missing)?;
+    }
+    let links = packages.iter().map(|package| directory.join(package));
+    Ok(links.collect())
+}
+
+fn directory_of(suite: Suite) -> PathBuf {
+    workspace::target().join("debian").join(suite.name())
+}
+
+fn download(suite: Suite, directory: &Path, packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
     let apt = Apt::new(suite, &directory.join("apt"))?;
     apt.with_progress("package lists", apt.command("apt-get").arg("update"))?;
-    let (version, packages) = apt.resolve(package)?;
-    let name = format!("{package}_{}", version.replace(':', "%3a"));
-    let unpacked = directory.join(&name);
-    if !unpacked.is_dir() {
-        unpack(&apt.download(&packages)?, &unpacked)?;
+    let what = packages.join(" ");
+    let fetched = || format!("cannot fetch {what} from Debian {}", suite.name());
+    let resolved = packages.iter().map(|package| apt.resolve(package));
+    let resolved: Vec<_> = resolved.collect::<Result<_>>().with_context(fetched)?;
+    let pieces: Vec<_> = resolved.iter().flat_map(|(_, pieces)| pieces).collect();
+    let archives = apt.download(&pieces).with_context(fetched)?;
+    for (package, (version, pieces)) in packages.iter().zip(&resolved) {
+        let name = format!("{package}_{}", version.replace(':', "%3a"));
+        unpack(&archives_of(pieces, &archives), &directory.join(&name))?;
+        // The link comes last: whatever it names is complete.
+        std::os::unix::fs::symlink(&name, directory.join(package))?;
     }
-    // The link comes last: whatever it names is complete.
-    std::os::unix::fs::symlink(&name, directory.join(package))?;
-    Ok(())
+    apt.forget_archives()
+}
+
+/// Those of `archives` that hold `packages`; a file is called
+/// `<package>_<version>_<architecture>.deb`.
+fn archives_of(packages: &[String], archives: &[PathBuf]) -> Vec<PathBuf> {
+    let holds = |archive: &&PathBuf| {
+        let name = archive.file_name().unwrap_or_default().to_string_lossy();
+        let package = name.split('_').next().unwrap_or_default();
+        packages.iter().any(|known| known == package)
+    };
+    archives.iter().filter(holds).cloned().collect()
 }
 
 fn unpack(archives: &[PathBuf], directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
     let partial = directory.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
@@ -101,7 +137,6 @@ fn unpack(archives: &[PathBuf], directory: &Path) -> Result<()> {
     for archive in archives {
         let mut command = host::DPKG_DEB.command();
         process::run(command.arg("-x").arg(archive).arg(&partial))?;
-        fs::remove_file(archive)?;
     }
     fs::rename(&partial, directory)?;
     Ok(())
@@ -133,7 +168,7 @@ impl Apt {
         let mut command = Command::new(program);
         command.arg("-c").arg(self.directory.join("apt.conf"));
         command
-            .current_dir(self.directory.join("archives"))
+            .current_dir(self.archives())
             .env("LC_ALL", "C.UTF-8");
         command
     }
@@ -161,11 +196,26 @@ impl Apt {
         process::text(show.args(["show", "--no-all-versions", package]))
     }
 
-    fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>> {
+    /// The archives of `packages`, and nothing else, in a directory of their own.
+    fn download(&self, packages: &[&String]) -> Result<Vec<PathBuf>> {
+        self.forget_archives()?;
+        let what = match packages {
+            [package] => (*package).clone(),
+            _ => format!("{} packages", packages.len()),
+        };
         let mut command = self.command("apt-get");
-        self.with_progress(&packages.join(" "), command.arg("download").args(packages))?;
-        let archives = fs::read_dir(self.directory.join("archives"))?;
+        self.with_progress(&what, command.arg("download").args(packages))?;
+        let archives = fs::read_dir(self.archives())?;
         archives.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    fn archives(&self) -> PathBuf {
+        self.directory.join("archives")
+    }
+
+    fn forget_archives(&self) -> Result<()> {
+        fs::remove_dir_all(self.archives())?;
+        Ok(fs::create_dir_all(self.archives())?)
     }
 
     fn with_progress(&self, what: &str, command: &mut Command) -> Result<()> {

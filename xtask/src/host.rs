@@ -38,6 +38,11 @@ pub const XZ: Tool = Tool {
     program: "xz",
     package: "xz-utils",
 };
+/// Decompresses Xen.
+pub const GZIP: Tool = Tool {
+    program: "gzip",
+    package: "gzip",
+};
 /// Makes the root disk of guests that boot without an initrd.
 pub const MKE2FS: Tool = Tool {
     program: "mke2fs",

@@ -2,8 +2,9 @@
 # The first process of every guest: loads /modules/*.ko in order, then runs
 # /command and reports on the second serial port, or else shows what the kernel
 # found of EFI and, if there is /interactive, offers a shell. Powers off at the end.
+# A Xen guest has one console: there the report stands between two lines on it.
 
-/bin/busybox mkdir -p /bin /proc /sys /dev /tmp
+/bin/busybox mkdir -p /bin /sbin /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/ TERM=linux
 
@@ -17,6 +18,12 @@ done
 if [ -d /sys/firmware/efi/efivars ]; then
     mount -t efivarfs efivarfs /sys/firmware/efi/efivars
 fi
+
+# What the kernel runs when the host asks it to shut down.
+for program in poweroff reboot; do
+    printf '#!/bin/sh\nexec /bin/%s -f\n' $program > /sbin/$program
+    chmod +x /sbin/$program
+done
 
 run_command() {
     sh /command
@@ -48,7 +55,13 @@ show_efi() {
     echo
 }
 
-if [ -e /command ]; then
+if [ -e /command ] && [ "$(cat /sys/hypervisor/type 2>/dev/null)" = xen ]; then
+    dmesg -n 1
+    echo 'guest: output'
+    sh /command 2>&1
+    # The line starts anew whatever the command printed last.
+    printf '\nguest: exit=%s\n' "$?"
+elif [ -e /command ]; then
     stty -F /dev/ttyS1 raw -echo
     # Closing the port waits until everything is on the wire.
     run_command </dev/null >/dev/ttyS1 2>&1

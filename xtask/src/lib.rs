@@ -20,5 +20,7 @@ pub mod process;
 pub mod qemu;
 pub mod source;
 pub mod test;
+pub mod tree;
 pub mod vm;
 pub mod workspace;
+pub mod xen;

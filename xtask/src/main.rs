@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{boot, build, check, nightly, test};
+use xtask::{boot, build, check, nightly, test, xen};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
@@ -21,6 +21,8 @@ enum Task {
     Build,
     /// Boot a Linux kernel through the firmware in QEMU
     Boot(Box<boot::Options>),
+    /// Boot a Linux kernel through the firmware in a guest of a real Xen, in QEMU
+    Xen(Box<xen::command::Options>),
     /// Check formatting, lints, documentation and the house rules
     Check,
     /// Run every test: checks, host tests, virtual machines
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Build => build::firmware().map(|_| ExitCode::SUCCESS),
         Task::Boot(options) => boot::run(&options),
+        Task::Xen(options) => xen::command::run(&options),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Miri => nightly::miri().map(|()| ExitCode::SUCCESS),

@@ -109,11 +109,25 @@ impl Vm {
     ///
     /// # Errors
     /// When QEMU cannot be waited for or its files not be read.
-    pub fn wait(mut self, limit: Option<Duration>, echo: Echo) -> Result<Outcome> {
+    pub fn wait(self, limit: Option<Duration>, echo: Echo) -> Result<Outcome> {
         let mut shown = Shown::new(echo);
+        let files = self.files.clone();
+        self.wait_and(limit, || shown.update(&files))
+    }
+
+    /// Waits as [`Vm::wait`] does and calls `meanwhile` time and again, the last
+    /// time after QEMU has ended.
+    ///
+    /// # Errors
+    /// When QEMU cannot be waited for, or `meanwhile` fails.
+    pub fn wait_and(
+        mut self,
+        limit: Option<Duration>,
+        mut meanwhile: impl FnMut() -> Result<()>,
+    ) -> Result<Outcome> {
         let end = loop {
             let status = self.child.try_wait()?;
-            shown.update(&self.files)?;
+            meanwhile()?;
             if let Some(status) = status {
                 break ended(status);
             }
@@ -240,7 +254,11 @@ impl Shown {
     }
 }
 
-fn show(bytes: &[u8], shown: &mut usize, to: &mut impl Write) -> Result<()> {
+/// Writes what is new in `bytes` since `shown` of them were written.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn show(bytes: &[u8], shown: &mut usize, to: &mut impl Write) -> Result<()> {
     if let Some(new) = bytes.get(*shown..).filter(|new| !new.is_empty()) {
         to.write_all(new)?;
         to.flush()?;
