@@ -128,6 +128,7 @@ fn own_packages(version: Version) -> &'static [&'static str] {
             "libatomic1",
             "libdrm2",
             "libsystemd0",
+            "libxxhash0",
         ],
     }
 }

@@ -107,6 +107,9 @@ impl Boot {
                 let mut lines = vec![line("type", "hvm"), line("bios", "ovmf")];
                 lines.extend(file("bios_path_override", firmware));
                 lines.extend([line("vga", "none"), "vnc = 0".into()]);
+                if firmware.is_none() {
+                    lines.push(line("timer_mode", OVMF_TIMER_MODE));
+                }
                 (lines, kernel.clone(), ramdisk)
             }
         };
@@ -115,6 +118,10 @@ impl Boot {
         lines
     }
 }
+
+/// OVMF's interrupt handlers write CR8, and QEMU 7.2 aborts when one does while
+/// the next interrupt waits: without missed ticks there is none.
+const OVMF_TIMER_MODE: &str = "no_missed_ticks_pending";
 
 fn pvh() -> Vec<String> {
     vec![line("type", "pvh")]
