@@ -14,3 +14,4 @@ pub mod linux;
 pub mod pe_file;
 pub mod refusals;
 pub mod uki;
+pub mod xen;

@@ -48,19 +48,30 @@ pub fn run(bench: &Bench, model: &str) -> Result<()> {
     files.remove()
 }
 
-/// Makes the image from Debian 12's stub and kernel.
+/// Makes the image for a machine with a serial console.
 fn make(directory: &Path, image: &Path) -> Result<()> {
+    let words = format!("console=ttyS0 panic=-1 {WORD}");
+    let script = format!("grep -q {WORD} /proc/cmdline && [ -d /sys/firmware/efi/efivars ]");
+    assemble(directory, image, &words, &script)
+}
+
+/// Makes the image from Debian 12's stub and kernel, with `words` for its
+/// command line and a userspace that runs `script`; its parts are left in
+/// `directory`.
+///
+/// # Errors
+/// When a part cannot be had or objcopy fails.
+pub fn assemble(directory: &Path, image: &Path, words: &str, script: &str) -> Result<()> {
     host::require(&[host::OBJCOPY])?;
     let stub = debian::fetch(Suite::Bookworm, "systemd-boot-efi")?
         .join("usr/lib/systemd/boot/efi/linuxx64.efi.stub");
     let kernel = Release::Bookworm.kernel()?;
-    let script = format!("grep -q {WORD} /proc/cmdline && [ -d /sys/firmware/efi/efivars ]");
-    let guest = Guest::new(&kernel, &[], &Purpose::Command(script))?;
-    let (initrd, words) = (directory.join("initrd"), directory.join("cmdline"));
+    let guest = Guest::new(&kernel, &[], &Purpose::Command(script.to_owned()))?;
+    let (initrd, cmdline) = (directory.join("initrd"), directory.join("cmdline"));
     fs::write(&initrd, guest.initramfs()?)?;
-    fs::write(&words, format!("console=ttyS0 panic=-1 {WORD}"))?;
+    fs::write(&cmdline, words)?;
     let sections = [
-        (".cmdline", words),
+        (".cmdline", cmdline),
         (".linux", kernel.image),
         (".initrd", initrd),
     ];

@@ -5,7 +5,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
-    compare, devices, guest_application, kexec, lifecycle, linux, refusals, uki,
+    compare, devices, guest_application, kexec, lifecycle, linux, refusals, uki, xen,
 };
 use xtask::test::Session;
 
@@ -78,7 +78,14 @@ fn trials(all: bool) -> Vec<Trial> {
             refusals::script(bench, name, &content(), words)
         })
     }));
+    trials.extend(xen_trials(all));
     trials
+}
+
+/// Guests of a real Xen, which runs in QEMU itself.
+fn xen_trials(all: bool) -> impl Iterator<Item = Trial> {
+    let cases = xen::cases(all).into_iter();
+    cases.map(|case| trial(case.name(), move |_| case.run()))
 }
 
 /// The host's clock in two centuries, on a leap day and on the last of a year.

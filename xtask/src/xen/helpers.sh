@@ -164,12 +164,15 @@ finish() {
     wait_gone "$1" 30
 }
 
-# type_into NAME TEXT: a line on the guest's console, by way of `xl console`.
+# type_into NAME TEXT: a line on the guest's console, through the program that
+# `xl console` becomes; with no terminal it has to be told that it is used like
+# one. What it showed is in $out/log/console-NAME.
 type_into() {
     (
         echo "$2"
         sleep 2
-    ) | timeout 10 xl console "$1" > "$out/log/xl-console-$1" 2>&1 || true
+    ) | timeout 10 xenconsole "$(xl domid "$1")" --num 0 --type pv --interactive \
+        > "$out/log/console-$1" 2>&1
 }
 
 stop() {

@@ -14,7 +14,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts
 mount -t devpts devpts /dev/pts
-mkdir -p /run/xen /run/lock /run/xenstored /var/lib/xenstored /bed/in
+mkdir -p /run/xen /run/xenstored /var/lib/xenstored /var/lock /bed/in
 ln -sfn /run /var/run
 mount -t tmpfs -o size=80% tmpfs /bed/in
 

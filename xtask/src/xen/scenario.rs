@@ -32,6 +32,11 @@ impl Scenario {
         }
     }
 
+    /// Replaces the script.
+    pub fn set_script(&mut self, script: &str) {
+        script.clone_into(&mut self.script);
+    }
+
     /// Adds a file of these bytes.
     pub fn add_bytes(&mut self, name: &str, bytes: impl Into<Vec<u8>>) {
         self.add(name, Content::Bytes(bytes.into()));

@@ -1,0 +1,119 @@
+//! Guests of a real Xen: what `xl` users do with them.
+//!
+//! A case is one start of Xen with a scenario of many checks; it fails with the
+//! list of those that failed. The same cases run guests that xl starts by
+//! itself, so that what differs is the firmware.
+
+use anyhow::Result;
+use xtask::xen::domain::Boot;
+use xtask::xen::hypervisor::Version;
+
+mod figures;
+mod forms;
+mod lifecycle;
+mod linux;
+mod memory;
+mod stage;
+mod starts;
+
+/// How a PVH guest comes to its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `kernel=` is the firmware, `ramdisk=` kernel and initrd in one file.
+    Firmware,
+    /// `kernel=` is the kernel, which has a PVH entry of its own.
+    Direct,
+}
+
+/// A named start of Xen.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    what: &'static str,
+    version: Version,
+    form: Form,
+    run: fn(&Case) -> Result<()>,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Form::Firmware => "firmware",
+            Form::Direct => "direct",
+        }
+    }
+
+    /// What guest `name` starts; the files are those that a stage makes of them.
+    fn boot(self, name: &str, kernel: &str) -> Boot {
+        match self {
+            Form::Firmware => Boot::Pvh {
+                kernel: stage::FIRMWARE.into(),
+                ramdisk: Some(format!("{name}.module")),
+            },
+            Form::Direct => Boot::Pvh {
+                kernel: kernel.into(),
+                ramdisk: Some(format!("{name}.initrd")),
+            },
+        }
+    }
+}
+
+impl Case {
+    /// What the case is called.
+    pub fn name(&self) -> String {
+        let version = self.version.name();
+        format!("xen-{version}-{}-{}", self.form.name(), self.what)
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When a check fails, or Xen or dom0 do not come up.
+    pub fn run(&self) -> Result<()> {
+        (self.run)(self)
+    }
+}
+
+type Run = fn(&Case) -> Result<()>;
+
+/// What is done with guests in either form.
+const COMMON: [(&str, Run); 4] = [
+    ("linux", linux::representative),
+    ("lifecycle", lifecycle::run),
+    ("memory", memory::run),
+    ("starts", starts::run),
+];
+
+/// What only a firmware can do.
+const OWN: [(&str, Run); 2] = [("forms", forms::run), ("figures", figures::pvh)];
+
+/// What takes long.
+const LONG: [(&str, Run); 2] = [
+    ("linux-matrix", linux::matrix),
+    ("figures-ovmf", figures::ovmf),
+];
+
+/// All cases, or those of the normal run: the firmware on Debian 12's Xen.
+pub fn cases(all: bool) -> Vec<Case> {
+    let versions = [Version::V4_17, Version::V4_20];
+    let versions = versions
+        .into_iter()
+        .filter(|v| all || *v == Version::default());
+    let mut cases = Vec::new();
+    for version in versions {
+        let mut add = |form, list: &[(&'static str, Run)]| {
+            cases.extend(list.iter().map(|&(what, run)| Case {
+                what,
+                version,
+                form,
+                run,
+            }));
+        };
+        add(Form::Firmware, &COMMON);
+        add(Form::Firmware, &OWN);
+        if all {
+            add(Form::Firmware, &LONG);
+            add(Form::Direct, &COMMON);
+        }
+    }
+    cases
+}
