@@ -97,12 +97,12 @@ pub fn now(guest: &Guest) -> Result<Option<Time>, Failure> {
     let mut time: Time = unsafe { zeroed() };
     let found = guest.get_time(&mut time, ptr::null_mut());
     let promised = configuration::runtime_services(guest)? & efi::RT_SUPPORTED_GET_TIME != 0;
-    let for_boot = has_option(guest, "boot-time");
+    let boot = !guest.system().boot_services.is_null();
+    let for_boot = boot && has_option(guest, "boot-time");
     if for_boot {
         holds("no clock at run time", !promised)?;
     }
-    let boot = !guest.system().boot_services.is_null();
-    if !(promised || for_boot && boot) {
+    if !(promised || for_boot) {
         status("GetTime", found, Status::UNSUPPORTED)?;
         return Ok(None);
     }

@@ -12,14 +12,8 @@ use super::stage::{FIRMWARE, Stage};
 use crate::bench::Release;
 use crate::uki;
 
+const REFUSED: &str = include_str!("refused.sh");
 const FUNCTIONS: &str = "
-refused() {
-    start $1
-    wait_crashed $1 30
-    said $1 \"$2\" || fail \"expected '$2', found: $(console $1 | tr -d '\\r' | tail -n 3 | tr '\\n' ' ')\"
-    stop $1
-}
-
 refused_by_xl() {
     if timeout 60 xl create $1.cfg; then fail 'xl created a guest with an empty file'; fi
 }
@@ -37,6 +31,7 @@ const SCRIPT: &str = "grep -q from-here /proc/cmdline && [ -d /sys/firmware/efi/
 /// When a form does not boot, or something that is none is not refused.
 pub fn run(case: &Case) -> Result<()> {
     let mut stage = Stage::new(case, 512)?;
+    stage.functions(REFUSED);
     stage.functions(FUNCTIONS);
     let kernel = stage.userspace(Release::Bookworm, "parts", SCRIPT)?;
     unified(&mut stage)?;

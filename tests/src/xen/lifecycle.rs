@@ -34,9 +34,9 @@ const CHECKS: [&str; 9] = [
 pub fn run(case: &Case) -> Result<()> {
     let mut stage = Stage::new(case, MEMORY * 2)?;
     stage.functions(FUNCTIONS);
-    let efi = case.form == Form::Firmware;
+    let efi = case.form != Form::Direct;
     let script = format!("EFI={efi}\n{GUEST}");
-    stage.guest(Release::Bookworm, &script, with_devices())?;
+    stage.guest(Release::Bookworm, &script, with_devices(case.form))?;
     let mut resetting = Domain {
         name: "resetting".into(),
         memory: MEMORY,
@@ -53,13 +53,18 @@ pub fn run(case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn with_devices() -> Domain {
+fn with_devices(form: Form) -> Domain {
+    let kind = match form {
+        Form::Hvm => ", type=vif",
+        _ => "",
+    };
     let disk = "format=raw, vdev=xvda, access=rw, backendtype=phy, target=/dev/loop0";
     Domain {
         memory: MEMORY,
         extra: vec![
             format!("disk = [ \"{disk}\" ]"),
-            "vif = [ \"mac=00:16:3e:00:00:01, ip=10.0.9.2\" ]".into(),
+            // Nothing emulated beside it.
+            format!("vif = [ \"mac=00:16:3e:00:00:01, ip=10.0.9.2{kind}\" ]"),
         ],
         ..Domain::default()
     }

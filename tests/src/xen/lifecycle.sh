@@ -5,7 +5,7 @@ comes_up() {
     dd if=/dev/zero of=disk.img bs=1M count=1 2> /dev/null
     losetup /dev/loop0 disk.img
     start guest
-    wait_for guest 110 'guest: ready'
+    wait_for guest $patience 'guest: ready'
 }
 
 disk_holds_what_the_guest_wrote() {
@@ -43,7 +43,7 @@ is_restored() {
 reboots() {
     forget guest
     timeout 20 xl reboot guest || fail "xl reboot: status $?"
-    wait_for guest 110 'guest: ready'
+    wait_for guest $patience 'guest: ready'
 }
 
 shuts_down() {
@@ -54,8 +54,8 @@ shuts_down() {
 # A guest that resets itself is started again.
 resets_itself() {
     start resetting
-    wait_for resetting 110 'guest: output'
+    wait_for resetting $patience 'guest: output'
     forget resetting
-    wait_for resetting 110 'guest: output'
+    wait_for resetting $patience 'guest: output'
     stop resetting
 }

@@ -79,6 +79,6 @@ fn script(form: Form, memory: u64, processors: u32) -> String {
     );
     match form {
         Form::Firmware => format!("{facts}{PVH}{CHECKS}"),
-        Form::Direct => format!("{facts}{PVH}"),
+        Form::Direct | Form::Hvm => format!("{facts}{PVH}"),
     }
 }

@@ -10,19 +10,25 @@ use xtask::xen::hypervisor::Version;
 
 mod figures;
 mod forms;
+mod hvm;
+mod inside;
 mod lifecycle;
 mod linux;
 mod memory;
+mod patched;
 mod stage;
 mod starts;
 
-/// How a PVH guest comes to its kernel.
+/// How a guest comes to its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `kernel=` is the firmware, `ramdisk=` kernel and initrd in one file.
     Firmware,
     /// `kernel=` is the kernel, which has a PVH entry of its own.
     Direct,
+    /// An HVM guest: hvmloader starts the flash image, and the device model has
+    /// kernel and initrd.
+    Hvm,
 }
 
 /// A named start of Xen.
@@ -39,6 +45,7 @@ impl Form {
         match self {
             Form::Firmware => "firmware",
             Form::Direct => "direct",
+            Form::Hvm => "hvm",
         }
     }
 
@@ -53,6 +60,20 @@ impl Form {
                 kernel: kernel.into(),
                 ramdisk: Some(format!("{name}.initrd")),
             },
+            Form::Hvm => Boot::Hvm {
+                firmware: Some(stage::FLASH.into()),
+                kernel: Some(kernel.into()),
+                ramdisk: Some(format!("{name}.initrd")),
+            },
+        }
+    }
+
+    /// How long a guest may take to come up, in seconds. The device model of an
+    /// HVM guest passes its kernel on byte by byte.
+    fn patience(self) -> u32 {
+        match self {
+            Form::Hvm => 280,
+            _ => 110,
         }
     }
 }
@@ -84,7 +105,17 @@ const COMMON: [(&str, Run); 4] = [
 ];
 
 /// What only a firmware can do.
-const OWN: [(&str, Run); 2] = [("forms", forms::run), ("figures", figures::pvh)];
+const OWN: [(&str, Run); 3] = [
+    ("forms", forms::run),
+    ("inside", inside::run),
+    ("figures", figures::pvh),
+];
+
+/// What is done with HVM guests.
+const HVM: [(&str, Run); 2] = [("linux", hvm::representative), ("refusals", hvm::refusals)];
+
+/// What takes long with them.
+const HVM_LONG: [(&str, Run); 2] = [("linux-matrix", hvm::matrix), ("lifecycle", lifecycle::run)];
 
 /// What takes long.
 const LONG: [(&str, Run); 2] = [
@@ -110,8 +141,10 @@ pub fn cases(all: bool) -> Vec<Case> {
         };
         add(Form::Firmware, &COMMON);
         add(Form::Firmware, &OWN);
+        add(Form::Hvm, &HVM);
         if all {
             add(Form::Firmware, &LONG);
+            add(Form::Hvm, &HVM_LONG);
             add(Form::Direct, &COMMON);
         }
     }

@@ -23,9 +23,11 @@ use crate::bench::Release;
 
 /// The firmware, among the files of a scenario.
 pub const FIRMWARE: &str = "ovmf-lite.elf";
+/// The flash image, among them.
+pub const FLASH: &str = "ovmf-lite.fd";
 
 /// Generous: an idle machine needs a sixth of it.
-const SECONDS_PER_GUEST: u64 = 120;
+const SECONDS_OVER_PATIENCE: u64 = 10;
 const SECONDS_FOR_DOM0: u64 = 120;
 const CONSOLE_LINES: usize = 25;
 
@@ -52,6 +54,7 @@ impl Stage {
     pub fn new(case: &Case, memory: u64) -> Result<Stage> {
         let mut scenario = Scenario::new("");
         scenario.add_file(FIRMWARE, &build::elf());
+        scenario.add_file(FLASH, &build::flash_image());
         Ok(Stage {
             case: *case,
             files: Files::create(&case.name())?,
@@ -165,13 +168,18 @@ impl Stage {
     /// # Errors
     /// When a check fails or does not run, with the reasons.
     pub fn run(mut self) -> Result<Report> {
-        let script = format!("{}\n{}\n", self.functions, self.steps.join("\n"));
+        let patience = self.case.form.patience();
+        let script = format!(
+            "patience={patience}\n{}\n{}\n",
+            self.functions,
+            self.steps.join("\n")
+        );
         self.scenario.set_script(&script);
         let bed = Bed {
             version: self.case.version,
             // What Xen needs for each guest's page tables is small.
             memory: self.memory + self.memory / 16 + 64,
-            limit: Duration::from_secs(SECONDS_FOR_DOM0 + self.starts * SECONDS_PER_GUEST),
+            limit: Duration::from_secs(SECONDS_FOR_DOM0 + self.starts * self.seconds_per_guest()),
             ..Bed::default()
         };
         let running = bed.start(&self.scenario, &self.files)?;
@@ -184,6 +192,10 @@ impl Stage {
         summarize(&self.case.name(), &report);
         self.files.remove()?;
         Ok(report)
+    }
+
+    fn seconds_per_guest(&self) -> u64 {
+        u64::from(self.case.form.patience()) + SECONDS_OVER_PATIENCE
     }
 
     fn failures(&self, report: &Report) -> Vec<String> {

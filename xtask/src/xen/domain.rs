@@ -13,7 +13,7 @@ pub struct Domain {
     pub memory: u64,
     /// Number of processors.
     pub processors: u32,
-    /// More lines, as they are.
+    /// More lines, as they are; one takes the place of another with its key.
     pub extra: Vec<String>,
 }
 
@@ -75,6 +75,7 @@ impl Domain {
         lines.push(format!("memory = {}", self.memory));
         lines.push(format!("vcpus = {}", self.processors));
         lines.push("on_crash = \"preserve\"".into());
+        lines.retain(|line| !self.extra.iter().any(|extra| key(extra) == key(line)));
         lines.extend(self.extra.iter().cloned());
         lines.push(String::new());
         lines.join("\n")
@@ -127,6 +128,10 @@ fn pvh() -> Vec<String> {
     vec![line("type", "pvh")]
 }
 
+fn key(line: &str) -> Option<&str> {
+    line.split(" = ").next()
+}
+
 /// `key = "value"`; xl knows no escapes, but either kind of quote.
 fn line(key: &str, value: &str) -> String {
     let quote = if value.contains('"') { '\'' } else { '"' };
@@ -144,12 +149,12 @@ mod tests {
                 kernel: "ovmf-lite.elf".into(),
                 ramdisk: Some("module".into()),
             },
-            extra: vec!["maxmem = 1024".into()],
+            extra: vec!["maxmem = 1024".into(), "vcpus = 2".into()],
             ..Domain::default()
         };
         let expected = "name = \"guest\"\ntype = \"pvh\"\nkernel = \"/bed/in/ovmf-lite.elf\"\n\
                         ramdisk = \"/bed/in/module\"\ncmdline = \"console=hvc0 panic=-1\"\n\
-                        memory = 512\nvcpus = 1\non_crash = \"preserve\"\nmaxmem = 1024\n";
+                        memory = 512\non_crash = \"preserve\"\nmaxmem = 1024\nvcpus = 2\n";
         assert_eq!(domain.configuration(), expected);
     }
 

@@ -1,0 +1,40 @@
+# Runs in dom0, after helpers.sh: guests that are the guest application, and one
+# with options in xenstore.
+
+# The domain ends as one that is done (SHUTDOWN_poweroff), as `xl` tells in its
+# log: one that faults without an end to it looks like a reset.
+ends() {
+    start "$1"
+    wait_gone "$1" 60
+    grep -q 'has shut down, reason code 0' "$out/log/xl-$1.log" ||
+        fail "$1: $(grep -m1 'reason code' "$out/log/xl-$1.log")"
+}
+
+# The last line comes after ExitBootServices, over port 0xE9.
+passes() {
+    ends "$1"
+    xl dmesg | grep -q 'guest: [0-9]* passed, 0 failed' || fail "$1: it did not pass"
+    said "$1" 'guest: time ' || fail "$1: it was told no time"
+    ! said "$1" 'FAIL ' || fail "$(console "$1" | grep -m1 'FAIL ')"
+}
+
+# The application says the same again: the domain was made anew.
+starts_again() {
+    start "$1"
+    wait_for "$1" 30 'guest: reset='
+    eventually 60 twice "$1" || fail "$1: it did not start again"
+    stop "$1"
+}
+
+twice() {
+    [ "$(console "$1" | grep -c 'guest: reset=')" -ge 2 ]
+}
+
+obeys_options() {
+    start "$1" -p
+    options=/local/domain/$(xl domid "$1")/data/ovmf-lite
+    xenstore-write "$options/append" 'from-xenstore' "$options/log" 'error'
+    xl unpause "$1"
+    finish "$1" 110
+    ! said "$1" 'ovmf-lite:' || fail "$1: it logs what it should not"
+}
