@@ -20,10 +20,6 @@ const UUID: &str = "8a1f52f0-0dd5-4c6e-9d0e-7f2f7b1c0a11";
 /// A guest: kernel, memory in MiB, processors, `vga=`.
 type Guest = (Release, u64, u32, &'static str);
 
-/// What the firmware keeps of low memory hvmloader has taken before: its own
-/// pages at the end of RAM, in KiB.
-const TAKEN_BY_HVMLOADER: u64 = 1024;
-
 /// One guest.
 ///
 /// # Errors
@@ -70,7 +66,7 @@ fn add(stage: &mut Stage, (release, memory, processors, vga): Guest) -> Result<(
     };
     let facts = format!(
         "UUID={UUID}\nMEMORY_KIB={}\nPROCESSORS={processors}\n",
-        memory * 1024 - TAKEN_BY_HVMLOADER
+        memory * 1024
     );
     stage.guest(release, &format!("{facts}{HVM}{CHECKS}"), domain)?;
     stage.check(&name, &format!("succeed {name} $patience"));

@@ -71,7 +71,10 @@ impl Domain {
     pub fn configuration(&self) -> String {
         let mut lines = vec![line("name", &self.name)];
         lines.extend(self.boot.lines());
-        lines.push(line("cmdline", &self.command_line));
+        // xl refuses one without a kernel.
+        if !self.command_line.is_empty() {
+            lines.push(line("cmdline", &self.command_line));
+        }
         lines.push(format!("memory = {}", self.memory));
         lines.push(format!("vcpus = {}", self.processors));
         lines.push("on_crash = \"preserve\"".into());
