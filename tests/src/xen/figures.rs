@@ -83,7 +83,7 @@ fn guest(name: &str) -> Domain {
 fn add_pvh(stage: &mut Stage, form: Form) -> Result<()> {
     let name = form.name();
     stage.guest_as(form, Release::Bookworm, SCRIPT, guest(name))?;
-    stage.check(name, &format!("timed {name} 110"));
+    stage.check(name, &format!("timed {name} $patience"));
     Ok(())
 }
 

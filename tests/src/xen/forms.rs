@@ -67,7 +67,7 @@ fn unified(stage: &mut Stage) -> Result<()> {
         command_line: String::new(),
         ..guest("uki", Some("uki.efi"))
     });
-    stage.check("uki", "succeed uki 110");
+    stage.check("uki", "succeed uki $patience");
     Ok(())
 }
 
@@ -78,11 +78,11 @@ fn parts(stage: &mut Stage, kernel: &str) {
     stage.check("bare-kernel", "refused bare 'Unable to mount root fs'");
     stage.step(&format!("cat {kernel} parts.initrd > joined"));
     stage.domain(&guest("concatenated", Some("joined")));
-    stage.check("concatenated", "succeed concatenated 110");
+    stage.check("concatenated", "succeed concatenated $patience");
     let pad = "dd bs=4096 conv=sync 2> /dev/null";
     stage.step(&format!("({pad} < {kernel}; cat parts.initrd) > joined"));
     stage.domain(&guest("padded", Some("joined")));
-    stage.check("padded", "succeed padded 110");
+    stage.check("padded", "succeed padded $patience");
     stage.domain(&Domain {
         boot: Boot::Shim {
             firmware: FIRMWARE.into(),
@@ -91,7 +91,7 @@ fn parts(stage: &mut Stage, kernel: &str) {
         },
         ..guest("shim", None)
     });
-    stage.check("two-modules", "succeed shim 110");
+    stage.check("two-modules", "succeed shim $patience");
 }
 
 /// libxenguest unpacks what is compressed, and appends some zeros.
@@ -106,7 +106,7 @@ fn compressed(stage: &mut Stage) -> Result<()> {
     let packed = process::capture(gzip.arg("-1c").arg(plain))?;
     stage.bytes("module.gz", packed);
     stage.domain(&guest("compressed", Some("module.gz")));
-    stage.check("compressed", "succeed compressed 110");
+    stage.check("compressed", "succeed compressed $patience");
     Ok(())
 }
 

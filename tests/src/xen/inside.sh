@@ -35,6 +35,6 @@ obeys_options() {
     options=/local/domain/$(xl domid "$1")/data/ovmf-lite
     xenstore-write "$options/append" 'from-xenstore' "$options/log" 'error'
     xl unpause "$1"
-    finish "$1" 110
+    finish "$1" $patience
     ! said "$1" 'ovmf-lite:' || fail "$1: it logs what it should not"
 }

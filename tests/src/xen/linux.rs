@@ -65,7 +65,7 @@ fn add(stage: &mut Stage, (release, memory, processors): Guest) -> Result<()> {
         ..Domain::default()
     };
     stage.guest(release, &script(stage.form(), memory, processors), domain)?;
-    stage.check(&name, &format!("succeed {name} 110"));
+    stage.check(&name, &format!("succeed {name} $patience"));
     // Its files are in dom0's memory.
     stage.step(&format!("rm -f {name}.initrd {name}.module"));
     Ok(())

@@ -8,7 +8,7 @@ told() {
 as_much_as_direct() {
     for form in direct firmware; do
         start $form
-        wait_for $form 110 'guest: ready'
+        wait_for $form $patience 'guest: ready'
         stop $form
     done
     less=$(($(told direct) - $(told firmware)))
@@ -31,7 +31,7 @@ knows() {
 
 populated_on_demand() {
     start on-demand
-    wait_for on-demand 110 'guest: ready'
+    wait_for on-demand $patience 'guest: ready'
     # The guest starts with its maximum and gives back what it has not got.
     eventually 60 knows on-demand "$1" || fail "the guest knows of $(told on-demand) KiB"
     has on-demand "$1" || fail "$(xl list on-demand)"

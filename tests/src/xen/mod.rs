@@ -73,7 +73,7 @@ impl Form {
     fn patience(self) -> u32 {
         match self {
             Form::Hvm => 280,
-            _ => 110,
+            _ => 170,
         }
     }
 }

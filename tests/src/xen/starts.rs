@@ -12,7 +12,7 @@ ten_in_a_row() {
     for round in 1 2 3 4 5 6 7 8 9 10; do
         echo \"start $round of 10\"
         forget short
-        succeed short 110
+        succeed short $patience
     done
 }
 
@@ -24,9 +24,9 @@ answers() {
 
 a_second_while_the_first_runs() {
     start long
-    wait_for long 110 'guest: ready'
+    wait_for long $patience 'guest: ready'
     forget short
-    succeed short 110
+    succeed short $patience
     answers
 }
 
@@ -36,7 +36,7 @@ two_at_once() {
     start long
     start short
     wait_for long 220 'guest: ready'
-    finish short 110
+    finish short $patience
     answers
 }
 ";
