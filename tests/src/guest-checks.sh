@@ -1,6 +1,6 @@
-# Runs inside a guest, as root, in busybox ash. Expects MEMORY_KIB and PROCESSORS
-# to be set, and SMBIOS to none where the host has no such tables. Prints figures;
-# the first thing that is wrong ends it with status 1.
+# Runs inside a guest, as root, in busybox ash. Expects MEMORY_KIB, PROCESSORS and
+# TABLES to be set, the last to the configuration tables that the host gives.
+# Prints figures; the first thing that is wrong ends it with status 1.
 
 fail() {
     echo "FAILED: $*"
@@ -12,17 +12,29 @@ fail() {
 dmesg > /tmp/dmesg
 [ -d /sys/firmware/efi ] || fail "the kernel was not started through EFI"
 # QEMU's own tables are of ACPI 1.0: whether there are newer ones is its choice.
-grep -qE 'efi:.* ACPI( 2.0)?=' /tmp/dmesg || fail "no ACPI configuration table"
-[ "$SMBIOS" = none ] || grep -q 'efi:.* SMBIOS' /tmp/dmesg || fail "no SMBIOS configuration table"
+for table in ACPI SMBIOS; do
+    found=no expected=no
+    grep -qE "efi:.* $table( [23].0)?=" /tmp/dmesg && found=yes
+    case " $TABLES " in *" $table "*) expected=yes ;; esac
+    [ $found = $expected ] || fail "$table configuration table: $found, expected $expected"
+done
 for bad in 'Firmware Bug' 'Unable to switch EFI' 'WARNING: CPU' 'BUG:' 'Oops'; do
     line=$(grep -m1 "$bad" /tmp/dmesg) && fail "the kernel complains: $line"
 done
 found=$(nproc)
 [ "$found" = "$PROCESSORS" ] || fail "$found processors, expected $PROCESSORS"
 
-# --- what the firmware keeps: one region of at most 128 KiB
+# --- what the firmware keeps: one region of at most 128 KiB, and the page of the
+# registers that reset the machine where they lie in memory (type 11)
 
-set -- /sys/firmware/efi/runtime-map/*/
+set --
+for region in /sys/firmware/efi/runtime-map/*/; do
+    if [ "$(cat "$region/type")" = 0xb ]; then
+        [ "$(cat "$region/num_pages")" = 0x1 ] || fail "$region has more than one page"
+    else
+        set -- "$@" "$region"
+    fi
+done
 [ $# = 1 ] && [ -d "$1" ] || fail "$# runtime regions, expected 1: $*"
 runtime_kib=$(($(cat "$1/num_pages") * 4))
 echo "runtime region: $runtime_kib KiB at $(cat "$1/phys_addr")"

@@ -11,6 +11,7 @@ pub mod guest_application;
 pub mod kexec;
 pub mod lifecycle;
 pub mod linux;
+pub mod microvm;
 pub mod pe_file;
 pub mod refusals;
 pub mod uki;

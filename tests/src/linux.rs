@@ -8,6 +8,7 @@ use xtask::build;
 use xtask::qemu::{Machine, Wrapping};
 
 use crate::bench::{Bench, Release, Root, System};
+use crate::microvm;
 
 const CHECKS: &str = include_str!("guest-checks.sh");
 
@@ -26,21 +27,23 @@ pub enum Entry {
 /// One cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
-    model: &'static str,
-    memory_mebibytes: u64,
-    processors: u32,
-    release: Release,
-    root: Root,
-    cpu: &'static str,
-    entry: Entry,
+    pub(crate) model: &'static str,
+    pub(crate) memory_mebibytes: u64,
+    pub(crate) processors: u32,
+    pub(crate) release: Release,
+    pub(crate) root: Root,
+    pub(crate) cpu: &'static str,
+    pub(crate) entry: Entry,
 }
 
 const MODELS: [&str; 2] = ["pc", "q35"];
-const MEMORIES: [u64; 3] = [256, 3 * 1024, 16 * 1024];
+/// Memory sizes in MiB.
+pub(crate) const MEMORIES: [u64; 3] = [256, 3 * 1024, 16 * 1024];
 /// Processor models, and how many of them.
-const CPUS: [(&str, u32); 3] = [("qemu64", 1), ("EPYC", 2), ("max", 4)];
+pub(crate) const CPUS: [(&str, u32); 3] = [("qemu64", 1), ("EPYC", 2), ("max", 4)];
 const ENTRIES: [Entry; 3] = [Entry::Bios, Entry::Pflash, Entry::Pvh];
-const RELEASES: [Release; 5] = [
+/// All kernels.
+pub(crate) const RELEASES: [Release; 5] = [
     Release::Bullseye,
     Release::Bookworm,
     Release::BookwormGeneric,
@@ -115,7 +118,7 @@ impl Case {
         format!(
             "linux-{}-{}-{entry}-{}M-{}cpu-{}-{root}",
             self.release.linux(),
-            self.model,
+            self.model.replace([',', '='], "-"),
             self.memory_mebibytes,
             self.processors,
             self.cpu,
@@ -125,6 +128,15 @@ impl Case {
     /// Memory of the guest in MiB.
     pub fn memory_mebibytes(&self) -> u64 {
         self.memory_mebibytes
+    }
+
+    /// The configuration tables that QEMU gives to this machine.
+    fn tables(&self) -> &'static str {
+        match self.model {
+            model if !model.starts_with("microvm") => "ACPI SMBIOS",
+            model if model.ends_with("acpi=off") => "",
+            _ => "ACPI",
+        }
     }
 
     /// Boots and checks from inside.
@@ -142,8 +154,9 @@ impl Case {
         };
         let memory_kib = self.memory_mebibytes * 1024;
         let script = format!(
-            "MEMORY_KIB={memory_kib}\nPROCESSORS={}\n{CHECKS}",
-            self.processors
+            "MEMORY_KIB={memory_kib}\nPROCESSORS={}\nTABLES='{}'\n{CHECKS}",
+            self.processors,
+            self.tables(),
         );
         let outcome = bench.succeed(
             &self.name(),
@@ -161,7 +174,7 @@ impl Case {
     }
 }
 
-/// The cells of both matrices and a few outside of them, or the representative
+/// The cells of all matrices and a few outside of them, or the representative
 /// parts.
 pub fn cases(all: bool) -> Vec<Case> {
     let first = (0..64)
@@ -181,6 +194,7 @@ pub fn cases(all: bool) -> Vec<Case> {
     });
     first
         .chain(second.map(|(case, _)| case))
+        .chain(microvm::cases(all))
         .chain([smallest])
         .chain(most_processors)
         .collect()
@@ -188,13 +202,17 @@ pub fn cases(all: bool) -> Vec<Case> {
 
 /// All coordinates of the second matrix.
 fn coordinates() -> impl Iterator<Item = [usize; 5]> {
-    let sizes = [
+    cells([
         MODELS.len(),
         MEMORIES.len(),
         CPUS.len(),
         ENTRIES.len(),
         RELEASES.len(),
-    ];
+    ])
+}
+
+/// All coordinates of a matrix of these sizes.
+pub(crate) fn cells(sizes: [usize; 5]) -> impl Iterator<Item = [usize; 5]> {
     (0..sizes.iter().product()).map(move |index: usize| {
         let mut rest = index;
         sizes.map(|size| {
@@ -203,6 +221,20 @@ fn coordinates() -> impl Iterator<Item = [usize; 5]> {
             coordinate
         })
     })
+}
+
+/// Fails unless every two values of different coordinates that meet in `all`
+/// meet in `part`.
+#[cfg(test)]
+pub(crate) fn assert_pairs_meet(part: &[[usize; 5]], all: &[[usize; 5]]) {
+    let pairs = |cells: &[[usize; 5]], one: usize, other: usize| {
+        let pairs = cells.iter().map(|at| (at[one], at[other]));
+        pairs.collect::<std::collections::BTreeSet<_>>()
+    };
+    for (one, other) in (0..5).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        let (found, expected) = (pairs(part, one, other), pairs(all, one, other));
+        assert_eq!(found, expected, "coordinates {one} and {other}");
+    }
 }
 
 #[cfg(test)]
@@ -232,19 +264,7 @@ mod tests {
             .filter(|at| Case::on_platform(*at).1)
             .collect();
         assert!(part.len() * 2 < coordinates().count());
-        for (one, other) in (0..5).flat_map(|one| (0..one).map(move |other| (one, other))) {
-            let pairs = |cells: &mut dyn Iterator<Item = [usize; 5]>| {
-                let mut pairs: Vec<_> = cells.map(|at| (at[one], at[other])).collect();
-                pairs.sort_unstable();
-                pairs.dedup();
-                pairs
-            };
-            assert_eq!(
-                pairs(&mut part.iter().copied()),
-                pairs(&mut coordinates()),
-                "coordinates {one} and {other}"
-            );
-        }
+        assert_pairs_meet(&part, &coordinates().collect::<Vec<_>>());
     }
 
     #[test]

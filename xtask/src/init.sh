@@ -1,8 +1,9 @@
 #!/bin/busybox sh
 # The first process of every guest: loads /modules/*.ko in order, then runs
 # /command and reports on the second serial port, or else shows what the kernel
-# found of EFI and, if there is /interactive, offers a shell. Powers off at the end.
-# A Xen guest has one console: there the report stands between two lines on it.
+# found of EFI and, if there is /interactive, offers a shell. Powers off at the
+# end; without ACPI nothing can do that, and a reset ends QEMU as well. A Xen guest
+# has one console: there the report stands between two lines on it.
 
 /bin/busybox mkdir -p /bin /sbin /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
@@ -74,4 +75,5 @@ else
     fi
 fi
 sync
+[ -d /sys/firmware/acpi/tables ] || reboot -f
 poweroff -f

@@ -65,7 +65,7 @@ fn add(stage: &mut Stage, (release, memory, processors, vga): Guest) -> Result<(
         ..Domain::default()
     };
     let facts = format!(
-        "UUID={UUID}\nMEMORY_KIB={}\nPROCESSORS={processors}\n",
+        "UUID={UUID}\nMEMORY_KIB={}\nPROCESSORS={processors}\nTABLES=\"ACPI SMBIOS\"\n",
         memory * 1024
     );
     stage.guest(release, &format!("{facts}{HVM}{CHECKS}"), domain)?;

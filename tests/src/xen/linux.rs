@@ -74,7 +74,7 @@ fn add(stage: &mut Stage, (release, memory, processors): Guest) -> Result<()> {
 /// What runs in a guest: the checks of Xen's own, and those of the firmware.
 fn script(form: Form, memory: u64, processors: u32) -> String {
     let facts = format!(
-        "MEMORY_KIB={}\nPROCESSORS={processors}\nSMBIOS=none\n",
+        "MEMORY_KIB={}\nPROCESSORS={processors}\nTABLES=ACPI\n",
         memory * 1024
     );
     match form {
