@@ -247,6 +247,7 @@ fn with_userspace(
         }
     }
     machine.kernel = Some(kernel.image);
+    machine.steady_time = true;
     Ok(machine)
 }
 

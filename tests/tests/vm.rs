@@ -5,7 +5,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
-    compare, devices, guest_application, kexec, lifecycle, linux, refusals, uki, xen,
+    compare, devices, guest_application, kexec, lifecycle, linux, microvm, refusals, uki, xen,
 };
 use xtask::test::Session;
 
@@ -20,7 +20,8 @@ fn main() {
 
 fn trials(all: bool) -> Vec<Trial> {
     let mut trials: Vec<_> = linux::cases(all).into_iter().map(linux_trial).collect();
-    trials.extend([("q35", "128M"), ("pc", "6G")].map(|(model, memory)| {
+    let places = [("q35", "128M"), ("pc", "6G"), ("microvm", "256M")];
+    trials.extend(places.map(|(model, memory)| {
         let run = move |bench: &Bench| guest_application::run(bench, model, memory);
         trial(format!("guest-application-{model}"), run)
     }));
@@ -38,6 +39,11 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(["pc", "q35"].map(|model| {
         trial(format!("devices-{model}"), move |bench| {
             devices::run(bench, model)
+        })
+    }));
+    trials.extend([("mmio", false), ("pci", true)].map(|(bus, pci)| {
+        trial(format!("devices-microvm-{bus}"), move |bench| {
+            microvm::devices(bench, pci)
         })
     }));
     trials.push(trial("exception".into(), guest_application::fault));
@@ -94,22 +100,27 @@ fn clock_trials() -> impl Iterator<Item = Trial> {
         ("pc", "1999-05-06T07:08:09"),
         ("q35", "2031-12-31T23:59:30"),
         ("q35", "2000-02-29T12:00:00"),
+        ("microvm,rtc=on", "1999-12-31T23:59:40"),
     ];
     bases.into_iter().map(|(model, base)| {
-        trial(format!("clock-{model}-{base}"), move |bench| {
+        let machine = model.replace([',', '='], "-");
+        trial(format!("clock-{machine}-{base}"), move |bench| {
             guest_application::clock(bench, model, base)
         })
     })
 }
 
-/// Every kind of reset, while there are boot services and after.
+/// Every kind of reset, while there are boot services and after. A microvm
+/// without ACPI has nothing that could end it.
 fn reset_trials() -> impl Iterator<Item = Trial> {
-    ["pc", "q35"].into_iter().flat_map(|model| {
+    let models = ["pc", "q35", "microvm", "microvm,acpi=off"].into_iter();
+    models.flat_map(|model| {
         ["reset=cold", "reset=warm", "reset=shutdown"]
             .into_iter()
+            .filter(move |kind| !(model.ends_with("acpi=off") && kind.ends_with("shutdown")))
             .flat_map(|kind| [kind.to_owned(), format!("{kind} late")])
             .map(move |words| {
-                let name = format!("{}-{model}", words.replace([' ', '='], "-"));
+                let name = format!("{words}-{model}").replace([' ', '=', ','], "-");
                 trial(name, move |bench| {
                     guest_application::reset(bench, model, &words)
                 })

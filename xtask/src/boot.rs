@@ -129,6 +129,7 @@ fn machine(options: &Options, files: &Files) -> Result<Machine> {
         accelerator: accel::choose(options.accel),
         firmware,
         wrapping: wrapping(options),
+        steady_time: true,
         initrd,
         command_line: command_line(options),
         kernel: Some(kernel.image),
