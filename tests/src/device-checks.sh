@@ -53,6 +53,16 @@ eventually '[ -c /dev/hvc0 ]'
 eventually 'grep -q "QEMU QEMU USB Keyboard" /proc/bus/input/devices'
 eventually '[ -c /dev/dri/card0 ]'
 
+# --- RAM lies below 1 MiB where the firmware's flash was
+
+for address in 0xc0000 0xcc000 0xe8000 0xf0000 0xfff00; do
+    before=$(devmem $address 32)
+    for value in 0x12345678 0xEDCBA987 $before; do
+        devmem $address 32 $value
+        [ "$(devmem $address 32)" = $value ] || fail "$address is not writable: $(devmem $address 32)"
+    done
+done
+
 # --- without a complaint
 
 complaints="can't assign|failed to assign|no compatible bridge window|BIOS bug|nobody cared"

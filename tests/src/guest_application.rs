@@ -8,7 +8,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use xtask::build;
-use xtask::qemu::{Files, Machine};
+use xtask::qemu::{Files, Machine, Wrapping};
 use xtask::vm::End;
 
 use crate::bench::Bench;
@@ -75,9 +75,10 @@ pub fn clock(bench: &Bench, model: &str, base: &str) -> Result<()> {
 ///
 /// # Errors
 /// When the machine does anything else.
-pub fn reset(bench: &Bench, model: &str, words: &str) -> Result<()> {
+pub fn reset(bench: &Bench, model: &str, wrapping: Wrapping, words: &str) -> Result<()> {
     let machine = Machine {
         model: model.into(),
+        wrapping,
         kernel: Some(build::guest_image()),
         command_line: words.into(),
         resets: true,

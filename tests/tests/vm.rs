@@ -7,6 +7,7 @@ use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
     compare, devices, guest_application, kexec, lifecycle, linux, microvm, refusals, uki, xen,
 };
+use xtask::qemu::Wrapping;
 use xtask::test::Session;
 
 fn main() {
@@ -63,6 +64,7 @@ fn trials(all: bool) -> Vec<Trial> {
     }));
     trials.extend(clock_trials());
     trials.extend(reset_trials());
+    trials.extend(pflash_reset_trials());
     let no_kernels: [(_, &[u8], _); 2] = [
         ("command-empty", b"", "the file is empty"),
         ("command-text", b"Not a kernel.\n", "not a PE image"),
@@ -122,9 +124,18 @@ fn reset_trials() -> impl Iterator<Item = Trial> {
             .map(move |words| {
                 let name = format!("{words}-{model}").replace([' ', '=', ','], "-");
                 trial(name, move |bench| {
-                    guest_application::reset(bench, model, &words)
+                    guest_application::reset(bench, model, Wrapping::Bios, &words)
                 })
             })
+    })
+}
+
+/// A reset reaches the reset vector in flash, too.
+fn pflash_reset_trials() -> impl Iterator<Item = Trial> {
+    ["pc", "q35"].into_iter().map(|model| {
+        trial(format!("reset-cold-pflash-{model}"), move |bench| {
+            guest_application::reset(bench, model, Wrapping::Pflash, "reset=cold")
+        })
     })
 }
 

@@ -6,8 +6,8 @@
 //! `_CRS` (QEMU `hw/i386/acpi-build.c`). So a machine that another firmware has
 //! set up already is left as it is: its tables are written.
 //!
-//! Not done, because nothing under EFI depends on it: shadow RAM at 0xC0000 to
-//! 0xFFFFF (PAM), option ROMs, the SMBus base address, SMRAM.
+//! Not done, because nothing under EFI depends on it: option ROMs, the SMBus base
+//! address, SMRAM.
 
 use super::fw_cfg::{self, FwCfg};
 use crate::arch::{mtrr, smp};
@@ -38,6 +38,16 @@ const MMCONFIG_BYTES: u64 = 256 << 20;
 /// Where memory ends on q35 at the latest, and MMCONFIG begins: QEMU keeps the
 /// range free of RAM (QEMU `hw/i386/pc_q35.c`).
 const MMCONFIG: u64 = 0xb000_0000;
+
+/// Programmable attribute maps of the host bridges (Intel 82441FX data sheet
+/// §3.2.18, Intel 3 Series Express Chipset Family data sheet §5.1.17): one
+/// register for 0xF0000, then six for 0xC0000 to 0xEFFFF, half a byte for each
+/// range. Bits 0 and 1 of a half: reads and writes go to RAM.
+const I440FX_PAM: u8 = 0x59;
+const Q35_PAM: u8 = 0x90;
+const PAM_ROM_AREA: u8 = 0x30;
+const PAM_BELOW: u8 = 0x33;
+const PAM_BELOW_REGISTERS: u8 = 6;
 
 /// PIIX3 ISA bridge: PIRQRC, one byte a link (Intel 82371SB data sheet §2.2.6).
 const PIIX3_ISA: Function = on_root(1, 0);
@@ -146,6 +156,7 @@ pub fn set_up(
 impl Chipset {
     fn set_up(self, fw_cfg: &FwCfg, memory: &[Region]) -> Result<(), fw_cfg::Error> {
         self.enable_power_management();
+        self.shadow();
         self.route_interrupts();
         if self == Self::Q35 {
             enable_mmconfig(memory);
@@ -174,6 +185,19 @@ impl Chipset {
                 Ports.write_u8(ICH9_LPC, ICH9_ACPI_CNTL, ICH9_ACPI_ENABLE);
                 Ports.write(ICH9_LPC, ICH9_RCBA, RCBA);
             }
+        }
+    }
+
+    /// Puts RAM where the flash showed through, so that what looks for legacy
+    /// tables there does not find pieces of our image. A reset undoes it.
+    fn shadow(self) {
+        let first = match self {
+            Self::I440fx => I440FX_PAM,
+            Self::Q35 => Q35_PAM,
+        };
+        Ports.write_u8(HOST_BRIDGE, first, PAM_ROM_AREA);
+        for register in first + 1..=first + PAM_BELOW_REGISTERS {
+            Ports.write_u8(HOST_BRIDGE, register, PAM_BELOW);
         }
     }
 
