@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod linux;
 pub mod microvm;
 pub mod pe_file;
+pub mod pvh_loader;
 pub mod refusals;
 pub mod uki;
 pub mod xen;

@@ -88,6 +88,59 @@ pub fn too_little_memory(bench: &Bench, mebibytes: u32) -> Result<()> {
     expect_refusal(bench, &name, &machine, "give the guest more")
 }
 
+/// A kernel that is larger than all memory ends with a word.
+///
+/// # Errors
+/// When it does not.
+pub fn kernel_larger_than_memory(bench: &Bench) -> Result<()> {
+    let name = "refused-large-kernel";
+    let files = Files::create(&format!("{name}-files"))?;
+    let image = files.directory().join("kernel");
+    let mut bytes = kernel()?;
+    bytes.resize(64 << 20, 0);
+    fs::write(&image, bytes)?;
+    let machine = Machine {
+        memory: "48M".into(),
+        kernel: Some(image),
+        ..bench.machine()
+    };
+    let words = "67108864 bytes do not fit into the guest's free memory: give the guest more";
+    expect_refusal(bench, name, &machine, words)?;
+    files.remove()
+}
+
+/// A device that was added later answers at an I/O port instead of the one that
+/// belongs there: 0xE9 to reads of one byte, 0 to longer ones.
+fn covering(bench: &Bench, port: u16) -> Machine {
+    let device = format!("isa-debugcon,iobase={port:#x},chardev=cover");
+    let arguments = ["-chardev", "null,id=cover", "-device", &device];
+    Machine {
+        extra: arguments.map(Into::into).into(),
+        ..bench.machine()
+    }
+}
+
+/// A machine whose host bridge nobody knows is refused by the bridge's ID.
+///
+/// # Errors
+/// When it is not.
+pub fn unknown_machine(bench: &Bench) -> Result<()> {
+    let words = "found 0000:0000: use -machine pc, q35 or microvm";
+    expect_refusal(bench, "refused-machine", &covering(bench, 0xcfc), words)
+}
+
+/// A machine without fw_cfg is refused with one line. The firmware then cannot
+/// know how to tell the host, so it stays as it is until somebody ends it.
+///
+/// # Errors
+/// When it goes on, or says anything else.
+pub fn no_fw_cfg(bench: &Bench) -> Result<()> {
+    let words = "error: expected QEMU's fw_cfg device at port 0x510, found none";
+    bench.watch("refused-no-fw-cfg", &covering(bench, 0x511), |console| {
+        console.contains(words) && console.ends_with('\n')
+    })
+}
+
 /// A case's name, a script for the table loader that is wrong, and what the
 /// error line says.
 pub type Script = (&'static str, fn() -> Vec<u8>, &'static str);
@@ -185,7 +238,17 @@ fn refuse(bench: &Bench, name: &str, kernel: Option<PathBuf>, words: &str) -> Re
     expect_refusal(bench, name, &machine, words)
 }
 
-fn expect_refusal(bench: &Bench, name: &str, machine: &Machine, words: &str) -> Result<()> {
+/// Starts `machine` and expects that it ends, failed, within seconds and with one
+/// error line that has `words` in it.
+///
+/// # Errors
+/// When anything else happens.
+pub(crate) fn expect_refusal(
+    bench: &Bench,
+    name: &str,
+    machine: &Machine,
+    words: &str,
+) -> Result<()> {
     let outcome = bench.expect(name, machine, End::Exited(1), words)?;
     let errors = outcome.console.matches("error:").count();
     ensure!(

@@ -5,7 +5,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
-    compare, devices, guest_application, kexec, lifecycle, linux, microvm, refusals, uki, xen,
+    compare, devices, guest_application, kexec, lifecycle, linux, microvm, pvh_loader, refusals, uki, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -81,6 +81,13 @@ fn trials(all: bool) -> Vec<Trial> {
             refusals::too_little_memory(bench, mebibytes)
         })
     }));
+    trials.push(trial(
+        "refused-large-kernel".into(),
+        refusals::kernel_larger_than_memory,
+    ));
+    trials.push(trial("refused-machine".into(), refusals::unknown_machine));
+    trials.push(trial("refused-no-fw-cfg".into(), refusals::no_fw_cfg));
+    trials.extend(pvh_loader::CASES.map(|one| trial(one.name.into(), move |b| one.run(b))));
     trials.extend(refusals::SCRIPTS.map(|(name, content, words)| {
         trial(name.into(), move |bench| {
             refusals::script(bench, name, &content(), words)
