@@ -15,5 +15,6 @@ pub mod microvm;
 pub mod pe_file;
 pub mod pvh_loader;
 pub mod refusals;
+pub mod tpm;
 pub mod uki;
 pub mod xen;

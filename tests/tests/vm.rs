@@ -5,7 +5,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
-    compare, devices, guest_application, kexec, lifecycle, linux, microvm, pvh_loader, refusals, uki, xen,
+    compare, devices, guest_application, kexec, lifecycle, linux, microvm, pvh_loader, refusals, tpm, uki, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -45,6 +45,12 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend([("mmio", false), ("pci", true)].map(|(bus, pci)| {
         trial(format!("devices-microvm-{bus}"), move |bench| {
             microvm::devices(bench, pci)
+        })
+    }));
+    let interfaces = [("pc", "tpm-tis"), ("q35", "tpm-tis"), ("q35", "tpm-crb")];
+    trials.extend(interfaces.map(|(model, interface)| {
+        trial(format!("{interface}-{model}"), move |bench| {
+            tpm::run(bench, model, interface)
         })
     }));
     trials.push(trial("exception".into(), guest_application::fault));

@@ -53,6 +53,11 @@ pub const OBJCOPY: Tool = Tool {
     program: "objcopy",
     package: "binutils",
 };
+/// Is the TPM of guests that have one.
+pub const SWTPM: Tool = Tool {
+    program: "swtpm",
+    package: "swtpm",
+};
 /// Ties QEMU's life to ours; done without where it is missing.
 pub const SETPRIV: Tool = Tool {
     program: "setpriv",

@@ -197,7 +197,7 @@ impl Drop for Vm {
 
 /// `program`, to be killed by the kernel when the thread that starts it ends:
 /// the only way that also covers our own death by a signal.
-fn bound_to_us(program: PathBuf) -> Command {
+pub fn bound_to_us(program: PathBuf) -> Command {
     let setpriv = host::SETPRIV;
     if setpriv.find().is_none() {
         return Command::new(program);
