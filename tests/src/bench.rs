@@ -139,6 +139,28 @@ impl Bench {
         finished(&machine, files)
     }
 
+    /// As [`Bench::succeed`], but does `act` to the machine while it runs.
+    ///
+    /// # Errors
+    /// When anything else happens, or `act` fails.
+    pub fn succeed_meanwhile(
+        &self,
+        name: &str,
+        machine: Machine,
+        (system, script): (System, &str),
+        act: impl FnOnce(&mut Vm) -> Result<()>,
+    ) -> Result<Outcome> {
+        let files = Files::create(name)?;
+        let machine = with_userspace(machine, system, script, files.directory())?;
+        let mut vm = Vm::start(&machine, &files, Console::File)?;
+        let line = vm.line().to_owned();
+        let acted = act(&mut vm);
+        if let Err(error) = acted {
+            return Err(explain(&format!("{error:#}"), &vm.stop()?, &line, &files));
+        }
+        succeeded(vm.wait(Some(TIME_LIMIT), Echo::Nothing)?, &line, files)
+    }
+
     /// Starts `machine`, which brings a userspace of its own, and expects its
     /// script to succeed and to power the machine off.
     ///
@@ -203,9 +225,13 @@ fn watch(machine: &Machine, files: Files, seen: impl Fn(&str) -> bool) -> Result
 
 fn finished(machine: &Machine, files: Files) -> Result<Outcome> {
     let (outcome, line) = run(machine, &files)?;
+    succeeded(outcome, &line, files)
+}
+
+fn succeeded(outcome: Outcome, line: &str, files: Files) -> Result<Outcome> {
     if (outcome.end, outcome.status) != (End::Exited(0), Some(0)) {
         let expected = "expected the guest's script to succeed and the guest to power off";
-        return Err(explain(expected, &outcome, &line, &files));
+        return Err(explain(expected, &outcome, line, &files));
     }
     files.remove()?;
     Ok(outcome)

@@ -5,7 +5,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
-    compare, devices, guest_application, kexec, lifecycle, linux, microvm, pvh_loader, refusals, tpm, uki, xen,
+    compare, devices, guest_application, hotplug, kexec, lifecycle, linux, microvm, pvh_loader, refusals, tpm, uki, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -51,6 +51,11 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(interfaces.map(|(model, interface)| {
         trial(format!("{interface}-{model}"), move |bench| {
             tpm::run(bench, model, interface)
+        })
+    }));
+    trials.extend(["pc", "q35"].map(|model| {
+        trial(format!("hotplug-{model}"), move |bench| {
+            hotplug::run(bench, model)
         })
     }));
     trials.push(trial("exception".into(), guest_application::fault));
