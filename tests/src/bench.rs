@@ -152,13 +152,27 @@ impl Bench {
     ) -> Result<Outcome> {
         let files = Files::create(name)?;
         let machine = with_userspace(machine, system, script, files.directory())?;
-        let mut vm = Vm::start(&machine, &files, Console::File)?;
+        let vm = acted(&machine, &files, act)?;
         let line = vm.line().to_owned();
-        let acted = act(&mut vm);
-        if let Err(error) = acted {
-            return Err(explain(&format!("{error:#}"), &vm.stop()?, &line, &files));
-        }
         succeeded(vm.wait(Some(TIME_LIMIT), Echo::Nothing)?, &line, files)
+    }
+
+    /// Boots `machine` into the userspace that runs `script`, does `act` to it and
+    /// ends it.
+    ///
+    /// # Errors
+    /// When `act` fails.
+    pub fn observe(
+        &self,
+        name: &str,
+        machine: Machine,
+        (system, script): (System, &str),
+        act: impl FnOnce(&mut Vm) -> Result<()>,
+    ) -> Result<()> {
+        let files = Files::create(name)?;
+        let machine = with_userspace(machine, system, script, files.directory())?;
+        acted(&machine, &files, act)?.stop()?;
+        files.remove()
     }
 
     /// Starts `machine`, which brings a userspace of its own, and expects its
@@ -221,6 +235,18 @@ fn watch(machine: &Machine, files: Files, seen: impl Fn(&str) -> bool) -> Result
     let outcome = vm.stop()?;
     result.map_err(|error| explain(&error.to_string(), &outcome, &line, &files))?;
     files.remove()
+}
+
+/// A started machine to which `act` has been done.
+fn acted(machine: &Machine, files: &Files, act: impl FnOnce(&mut Vm) -> Result<()>) -> Result<Vm> {
+    let mut vm = Vm::start(machine, files, Console::File)?;
+    match act(&mut vm) {
+        Ok(()) => Ok(vm),
+        Err(error) => {
+            let line = vm.line().to_owned();
+            Err(explain(&format!("{error:#}"), &vm.stop()?, &line, files))
+        }
+    }
 }
 
 fn finished(machine: &Machine, files: Files) -> Result<Outcome> {

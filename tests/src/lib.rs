@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod compare;
 pub mod devices;
+pub mod display;
 pub mod guest_application;
 pub mod hotplug;
 pub mod kexec;

@@ -5,7 +5,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
 use ovmf_lite_tests::{
-    compare, devices, guest_application, hotplug, kexec, lifecycle, linux, microvm, pvh_loader, refusals, tpm, uki, xen,
+    compare, devices, display, guest_application, hotplug, kexec, lifecycle, linux, microvm, pvh_loader, refusals, tpm, uki, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -56,6 +56,11 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(["pc", "q35"].map(|model| {
         trial(format!("hotplug-{model}"), move |bench| {
             hotplug::run(bench, model)
+        })
+    }));
+    trials.extend(["pc", "q35"].map(|model| {
+        trial(format!("display-{model}"), move |bench| {
+            display::run(bench, model)
         })
     }));
     trials.push(trial("exception".into(), guest_application::fault));
