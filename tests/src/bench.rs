@@ -77,8 +77,8 @@ pub enum Root {
     Disk,
 }
 
-/// What runs in a guest: a kernel, where its userspace comes from, and the
-/// modules that are loaded.
+/// What runs in a guest: a kernel, where its userspace comes from, the modules
+/// that are loaded, and programs that busybox does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct System {
     /// Whose kernel.
@@ -87,6 +87,8 @@ pub struct System {
     pub root: Root,
     /// Modules beyond those that every guest gets.
     pub modules: &'static [&'static str],
+    /// Adds the programs.
+    pub programs: Option<fn(&mut Guest) -> Result<()>>,
 }
 
 impl System {
@@ -96,6 +98,7 @@ impl System {
             release,
             root,
             modules: &[],
+            programs: None,
         }
     }
 }
@@ -276,11 +279,11 @@ fn with_userspace(
     directory: &Path,
 ) -> Result<Machine> {
     let kernel = system.release.kernel()?;
-    let guest = Guest::new(
-        &kernel,
-        system.modules,
-        &Purpose::Command(script.to_owned()),
-    )?;
+    let purpose = Purpose::Command(script.to_owned());
+    let mut guest = Guest::new(&kernel, system.modules, &purpose)?;
+    if let Some(add) = system.programs {
+        add(&mut guest)?;
+    }
     match system.root {
         Root::Initrd => {
             let initrd = directory.join("initrd.cpio");

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use xtask::debian::{self, Suite};
+use xtask::guest::Guest;
 use xtask::qemu::{Files, Machine};
 
-use crate::bench::Bench;
-use crate::devices;
+use crate::bench::{Bench, System};
+use crate::{devices, packages};
 
 /// Words that make a line of the kernel's log a complaint.
 const COMPLAINTS: [&str; 13] = [
@@ -30,8 +31,25 @@ const COMPLAINTS: [&str; 13] = [
     "error",
 ];
 
-/// What the guest prints: its log without times, how devices are laid out, and
-/// how interrupts arrive.
+/// lspci, and the libraries it is linked to.
+const PACKAGES: [&str; 9] = [
+    "pciutils", "libpci3", "libkmod2", "libc6", "liblzma5", "libssl3", "libudev1", "libzstd1",
+    "zlib1g",
+];
+const LIBRARIES: [&str; 9] = [
+    "libc.so",
+    "libcrypto.so",
+    "libkmod.so",
+    "liblzma.so",
+    "libpci.so",
+    "libresolv.so",
+    "libudev.so",
+    "libz.so",
+    "libzstd.so",
+];
+
+/// What the guest prints: its log without times, how devices are laid out, also
+/// by lspci, and how interrupts arrive.
 const SCRIPT: &str = include_str!("compare.sh");
 
 /// Boots machine `model` with all devices under both firmwares.
@@ -61,7 +79,9 @@ pub fn run(bench: &Bench, model: &str) -> Result<()> {
 
 fn is_complaint(line: &str) -> bool {
     let line = line.to_lowercase();
-    line.starts_with("log: ") && COMPLAINTS.iter().any(|word| line.contains(word))
+    let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
+    line.starts_with("log: ") && has(&COMPLAINTS)
+        || line.starts_with("lspci: ") && has(&["unassigned", "ignored"])
 }
 
 /// The lines that the guest prints under a firmware, ours unless told.
@@ -78,9 +98,17 @@ fn report(
         firmware: firmware.or(machine.firmware.clone()),
         ..machine
     };
-    let outcome = bench.succeed(&name, machine, devices::SYSTEM, SCRIPT)?;
+    let system = System {
+        programs: Some(add_lspci),
+        ..devices::SYSTEM
+    };
+    let outcome = bench.succeed(&name, machine, system, SCRIPT)?;
     files.remove()?;
     Ok(outcome.output.lines().map(str::to_owned).collect())
+}
+
+fn add_lspci(guest: &mut Guest) -> Result<()> {
+    packages::add(guest, "usr/bin/lspci", &PACKAGES, &LIBRARIES)
 }
 
 #[cfg(test)]
@@ -95,5 +123,8 @@ mod tests {
         assert!(is_complaint("log: PCI: MMCONFIG at X not reserved"));
         assert!(!is_complaint("log: PCI: Using ACPI for IRQ routing"));
         assert!(!is_complaint("iomem: Error record"));
+        let region = "lspci: 00:03.0 Region 0: Memory at";
+        assert!(is_complaint(&format!("{region} <unassigned> (32-bit)")));
+        assert!(!is_complaint(&format!("{region} c0000000 (32-bit)")));
     }
 }

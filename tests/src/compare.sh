@@ -11,14 +11,10 @@ dmesg | sed -E '
     s/[0-9]+(\.[0-9]+)? *(ms|us|usecs|MHz|MB\/s)/N \2/g
     s/\b(0x)?[0-9a-f]{6,16}\b/X/g
     s/^/log: /' | sort -u
-for device in /sys/bus/pci/devices/*; do
-    echo "pci: ${device##*/} $(cat "$device/vendor"):$(cat "$device/device") irq $(cat "$device/irq") command $(hexdump -s 4 -n 2 -e '1/2 "%04x"' "$device/config") line $(hexdump -s 60 -n 1 -e '1/1 "%d"' "$device/config")"
-    line=0
-    while read -r start end flags; do
-        line=$((line + 1))
-        [ "$flags" = 0x0000000000000000 ] || echo "bar: ${device##*/} $line $start-$end $flags"
-    done < "$device/resource"
-done
+# Each line under the device it belongs to. Numbers only: there is no pci.ids here.
+lspci -nvv > /tmp/lspci || exit 1
+[ -s /tmp/lspci ] || exit 1
+awk '/^[0-9a-f]/ { device = $1 } NF { sub(/^[ \t]+/, ""); print "lspci: " device " " $0 }' /tmp/lspci
 sed 's/^/iomem: /' /proc/iomem
 awk '{ $2 = ""; print "irq: " $0 }' /proc/interrupts
 cat /proc/mtrr | sed 's/^/mtrr: /'

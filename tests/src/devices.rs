@@ -58,6 +58,7 @@ pub const SYSTEM: System = System {
     release: Release::BookwormGeneric,
     root: Root::Initrd,
     modules: &MODULES,
+    programs: None,
 };
 
 /// Boots `model` with all devices and checks each from inside.

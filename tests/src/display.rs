@@ -15,6 +15,7 @@ const SYSTEM: System = System {
     release: Release::BookwormGeneric,
     root: Root::Initrd,
     modules: &["bochs"],
+    programs: None,
 };
 const READY: &str = "display: ready";
 /// Waits for the driver's frame buffer, then fills the screen with text and

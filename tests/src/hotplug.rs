@@ -24,6 +24,7 @@ const SYSTEM: System = System {
     release: Release::BookwormGeneric,
     root: Root::Initrd,
     modules: &["virtio_pci", "virtio_blk", "virtio_net"],
+    programs: None,
 };
 
 /// What is there from the start: the other halves of the devices, `DIRECTORY`

@@ -4,15 +4,14 @@
 //! arch/x86/kernel/kexec-bzimage64.c).
 
 use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
-use xtask::debian::{self, Suite};
+use anyhow::Result;
 use xtask::guest::{Guest, Purpose};
 use xtask::kernel::Kernel;
 use xtask::qemu::{Files, Machine};
 
 use crate::bench::{Bench, Release};
+use crate::packages::{self, read};
 
 /// Debian's kexec and the libraries it is linked to.
 const PACKAGES: [&str; 10] = [
@@ -27,9 +26,6 @@ const PACKAGES: [&str; 10] = [
     "libxentoolcore1",
     "libxentoollog1",
 ];
-
-/// Where packages have libraries.
-const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 const VARIABLE: &str = "/sys/firmware/efi/efivars/BeforeKexec-cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0";
 
@@ -65,18 +61,8 @@ fn first(kernel: &Kernel) -> Result<Guest> {
     let mut guest = Guest::new(kernel, &[], &Purpose::Command(script))?;
     guest.add_file("kernel", &read(&kernel.image)?);
     guest.add_file("initrd", &second(kernel)?.initramfs()?);
-    guest.add_directory("lib");
-    guest.add_directory("lib64");
-    for package in PACKAGES {
-        let package = debian::fetch(Suite::Bookworm, package)?;
-        for directory in LIBRARIES {
-            add_libraries(&mut guest, &package.join(directory))?;
-        }
-        let program = package.join("sbin/kexec");
-        if program.is_file() {
-            guest.add_program("bin/kexec", &read(&program)?);
-        }
-    }
+    let libraries = ["libc.so", "libxen"];
+    packages::add(&mut guest, "sbin/kexec", &PACKAGES, &libraries)?;
     Ok(guest)
 }
 
@@ -92,26 +78,4 @@ fn second(kernel: &Kernel) -> Result<Guest> {
          [ $# = 1 ] || exit 15\n"
     );
     Guest::new(kernel, &[], &Purpose::Command(script))
-}
-
-/// Adds the libraries in `directory`, the dynamic linker where programs expect
-/// it.
-fn add_libraries(guest: &mut Guest, directory: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Ok(());
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("ld-linux") {
-            guest.add_program(&format!("lib64/{name}"), &read(&path)?);
-        } else if name.starts_with("libc.so") || name.starts_with("libxen") {
-            guest.add_program(&format!("lib/{name}"), &read(&path)?);
-        }
-    }
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

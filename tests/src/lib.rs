@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod linux;
 pub mod microvm;
 pub mod monitor;
+pub mod packages;
 pub mod pe_file;
 pub mod pvh_loader;
 pub mod refusals;

@@ -85,6 +85,7 @@ const SYSTEM: System = System {
         "virtio_console",
         "nvme",
     ],
+    programs: None,
 };
 
 /// The devices of a microvm do their work in Linux, `pci` with more of them.
