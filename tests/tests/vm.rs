@@ -4,8 +4,10 @@
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::Case;
+use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
-    compare, devices, display, guest_application, hotplug, kexec, lifecycle, linux, microvm, pvh_loader, refusals, tpm, uki, xen,
+    compare, devices, display, guest_application, hotplug, kexec, lifecycle, linux, microvm,
+    pvh_loader, refusals, tpm, uki, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -64,10 +66,16 @@ fn trials(all: bool) -> Vec<Trial> {
         })
     }));
     trials.push(trial("exception".into(), guest_application::fault));
-    trials.extend(
-        ["pc", "q35"]
-            .map(|model| trial(format!("uki-{model}"), move |bench| uki::run(bench, model))),
-    );
+    let images = [
+        ("pc", Maker::Objcopy),
+        ("q35", Maker::Objcopy),
+        ("q35", Maker::Ukify),
+    ];
+    trials.extend(images.map(|(model, maker)| {
+        trial(format!("uki-{}-{model}", maker.name()), move |bench| {
+            uki::run(bench, model, maker)
+        })
+    }));
     trials.extend([Release::Bookworm, Release::Trixie].map(|release| {
         trial(format!("kexec-{}", release.linux()), move |bench| {
             kexec::run(bench, release)

@@ -53,6 +53,11 @@ pub const OBJCOPY: Tool = Tool {
     program: "objcopy",
     package: "binutils",
 };
+/// Runs ukify, which also makes them.
+pub const PYTHON: Tool = Tool {
+    program: "python3",
+    package: "python3",
+};
 /// Is the TPM of guests that have one.
 pub const SWTPM: Tool = Tool {
     program: "swtpm",

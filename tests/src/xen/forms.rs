@@ -10,7 +10,7 @@ use xtask::{host, process};
 use super::Case;
 use super::stage::{FIRMWARE, Stage};
 use crate::bench::Release;
-use crate::uki;
+use crate::uki::Maker;
 
 const REFUSED: &str = include_str!("refused.sh");
 const FUNCTIONS: &str = "
@@ -61,7 +61,8 @@ fn unified(stage: &mut Stage) -> Result<()> {
     let directory = stage.directory().join("uki");
     fs::create_dir_all(&directory)?;
     let image = directory.join("uki.efi");
-    uki::assemble(&directory, &image, &format!("{WORDS} {WORD}"), SCRIPT)?;
+    let words = format!("{WORDS} {WORD}");
+    Maker::Objcopy.assemble(&directory, &image, &words, SCRIPT)?;
     stage.bytes("uki.efi", fs::read(image)?);
     stage.domain(&Domain {
         command_line: String::new(),
