@@ -1,6 +1,7 @@
-# Runs inside a guest, as root, in busybox ash. Expects MEMORY_KIB, PROCESSORS and
-# TABLES to be set, the last to the configuration tables that the host gives.
-# Prints figures; the first thing that is wrong ends it with status 1.
+# Runs inside a guest, as root, in busybox ash. Expects MEMORY_KIB, PROCESSORS,
+# TABLES and FLAG to be set, the last two to the configuration tables that the
+# host gives and a word that the processor's flags have to have. Prints figures;
+# the first thing that is wrong ends it with status 1.
 
 fail() {
     echo "FAILED: $*"
@@ -23,6 +24,7 @@ for bad in 'Firmware Bug' 'Unable to switch EFI' 'WARNING: CPU' 'BUG:' 'Oops'; d
 done
 found=$(nproc)
 [ "$found" = "$PROCESSORS" ] || fail "$found processors, expected $PROCESSORS"
+grep -qw "$FLAG" /proc/cpuinfo || fail "the processor has no $FLAG"
 
 # --- what the firmware keeps: one region of at most 128 KiB, and the page of the
 # registers that reset the machine where they lie in memory (type 11)

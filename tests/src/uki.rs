@@ -15,6 +15,7 @@ use xtask::qemu::{Files, Machine};
 use xtask::{host, process};
 
 use crate::bench::{Bench, Release};
+use crate::linux::Entry;
 
 /// Said by the inner kernel's own EFI stub.
 const INITRD: &str = "EFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID";
@@ -70,11 +71,11 @@ struct Parts {
     command_line: PathBuf,
 }
 
-/// Boots a unified kernel image on machine `model`.
+/// Boots a unified kernel image on machine `model`, as kernel or as PVH module.
 ///
 /// # Errors
 /// When it does not get to userspace with its own initrd and command line.
-pub fn run(bench: &Bench, model: &str, maker: Maker) -> Result<()> {
+pub fn run(bench: &Bench, model: &str, entry: Entry, maker: Maker) -> Result<()> {
     let name = format!("uki-{}-{model}", maker.name());
     let files = Files::create(&format!("{name}-files"))?;
     let image = files.directory().join("uki.efi");
@@ -83,6 +84,7 @@ pub fn run(bench: &Bench, model: &str, maker: Maker) -> Result<()> {
     maker.assemble(files.directory(), &image, &words, &script)?;
     let machine = Machine {
         model: model.into(),
+        wrapping: entry.wrapping(),
         kernel: Some(image),
         // QEMU would override the image's own by this one.
         command_line: String::new(),

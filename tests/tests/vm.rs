@@ -3,7 +3,7 @@
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use ovmf_lite_tests::bench::{Bench, Release};
-use ovmf_lite_tests::linux::Case;
+use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
     compare, devices, display, guest_application, hotplug, kexec, lifecycle, linux, microvm,
@@ -67,13 +67,14 @@ fn trials(all: bool) -> Vec<Trial> {
     }));
     trials.push(trial("exception".into(), guest_application::fault));
     let images = [
-        ("pc", Maker::Objcopy),
-        ("q35", Maker::Objcopy),
-        ("q35", Maker::Ukify),
+        ("pc", Entry::Bios, Maker::Objcopy),
+        ("pc", Entry::Pvh, Maker::Ukify),
+        ("q35", Entry::Pvh, Maker::Objcopy),
+        ("q35", Entry::Bios, Maker::Ukify),
     ];
-    trials.extend(images.map(|(model, maker)| {
+    trials.extend(images.map(|(model, entry, maker)| {
         trial(format!("uki-{}-{model}", maker.name()), move |bench| {
-            uki::run(bench, model, maker)
+            uki::run(bench, model, entry, maker)
         })
     }));
     trials.extend([Release::Bookworm, Release::Trixie].map(|release| {
