@@ -209,9 +209,11 @@ impl Machine {
     /// The only timer of a microvm is the 8254. Linux measures the time stamp
     /// counter against it and stops when a busy host interrupts that; with a
     /// time that passes by instructions, 8 ns each, it always measures the same.
-    /// QEMU 7.2 then stops a second processor for ever: one has to be enough.
+    /// QEMU 7.2 then never gets a second processor going, so several have to
+    /// hope for an idle host.
     fn counts_instructions(&self) -> bool {
-        self.steady_time && self.is_microvm() && self.accelerator == Accelerator::Tcg
+        let needed = self.steady_time && self.is_microvm();
+        needed && self.accelerator == Accelerator::Tcg && self.processors == 1
     }
 
     fn is_microvm(&self) -> bool {
