@@ -6,6 +6,7 @@
 //! the moment before the domain is unpaused.
 
 use anyhow::{Context, Result};
+use xtask::qemu::Files;
 use xtask::xen::domain::{Boot, Domain};
 use xtask::xen::report::{Report, guest_output};
 
@@ -26,6 +27,10 @@ const MARK: &str = "CPU\tNMI";
 const KERNEL: &str = "Linux version ";
 const SCRIPT: &str = "awk '/MemTotal/ { print $2 }' /proc/meminfo\n";
 const MEMORY: u64 = 512;
+/// Said by QEMU 7.2 when an interrupt handler of OVMF writes CR8 at the wrong
+/// moment: no fault of a guest, and not under our control.
+const ABORT: &str = "tcg_handle_interrupt: assertion failed";
+const ATTEMPTS: u32 = 4;
 
 /// The firmware next to nothing.
 ///
@@ -45,10 +50,22 @@ pub fn pvh(case: &Case) -> Result<()> {
 /// # Errors
 /// When a guest does not come up or says nothing.
 pub fn ovmf(case: &Case) -> Result<()> {
-    let mut stage = stage(case)?;
-    for form in [Form::Direct, Form::Firmware] {
-        add_pvh(&mut stage, form)?;
+    for attempt in 1..ATTEMPTS {
+        match compare(case) {
+            Err(error) if error.to_string().contains(ABORT) => {
+                eprintln!("{}: QEMU aborted in attempt {attempt}", case.name());
+                // What it left behind is in the way of the next.
+                Files::create(&case.name())?.remove()?;
+            }
+            result => return result,
+        }
     }
+    compare(case)
+}
+
+fn compare(case: &Case) -> Result<()> {
+    let mut stage = stage(case)?;
+    // First, because it may have to be tried again.
     let kernel = stage.userspace(Release::Bookworm, "ovmf", SCRIPT)?;
     stage.domain(&Domain {
         boot: Boot::Hvm {
@@ -60,8 +77,11 @@ pub fn ovmf(case: &Case) -> Result<()> {
     });
     stage.check("ovmf", "timed ovmf 500");
     stage.more_time(4);
+    for form in [Form::Direct, Form::Firmware] {
+        add_pvh(&mut stage, form)?;
+    }
     let report = stage.run()?;
-    show(case, &report, &["direct", "firmware", "ovmf"])
+    show(case, &report, &["ovmf", "direct", "firmware"])
 }
 
 fn stage(case: &Case) -> Result<Stage> {

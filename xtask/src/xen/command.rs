@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bed::Bed;
 use super::domain::{Boot, Domain};
@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         copy_logs(&files.directory().join("share/out"), directory)?;
     }
     let logs = workspace::shown(files.directory());
-    let code = verdict(options, &report).with_context(|| format!("logs: {logs}"))?;
+    let code = verdict(options, &report).map_err(|error| anyhow!("{error} (logs: {logs})"))?;
     files.remove()?;
     Ok(code)
 }

@@ -124,7 +124,8 @@ impl Boot {
 }
 
 /// OVMF's interrupt handlers write CR8, and QEMU 7.2 aborts when one does while
-/// the next interrupt waits: without missed ticks there is none.
+/// the next interrupt waits. Without missed ticks that is rare enough for most
+/// runs to come to their end, not for all.
 const OVMF_TIMER_MODE: &str = "no_missed_ticks_pending";
 
 fn pvh() -> Vec<String> {
