@@ -14,7 +14,7 @@ use xtask::guest::{Guest, Purpose};
 use xtask::qemu::{Files, Machine};
 use xtask::{host, process};
 
-use crate::bench::{Bench, Release};
+use crate::bench::{Bench, COMMAND_LINE, Release};
 use crate::linux::Entry;
 
 /// Said by the inner kernel's own EFI stub.
@@ -79,7 +79,7 @@ pub fn run(bench: &Bench, model: &str, entry: Entry, maker: Maker) -> Result<()>
     let name = format!("uki-{}-{model}", maker.name());
     let files = Files::create(&format!("{name}-files"))?;
     let image = files.directory().join("uki.efi");
-    let words = format!("console=ttyS0 panic=-1 {WORD}");
+    let words = format!("{COMMAND_LINE} {WORD}");
     let script = format!("grep -q {WORD} /proc/cmdline && [ -d /sys/firmware/efi/efivars ]");
     maker.assemble(files.directory(), &image, &words, &script)?;
     let machine = Machine {
