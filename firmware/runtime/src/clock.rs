@@ -1,9 +1,10 @@
 //! GetTime and SetTime on the CMOS clock (UEFI 2.11 §8.3, MC146818 data sheet),
 //! GetTime on the time stamp counter where there is none.
 //!
-//! Promises a time that was whole at some moment of the call, and never to wait
-//! for more than a few milliseconds. Refuses with `DEVICE_ERROR` when the clock
-//! does not settle or holds no date, with `UNSUPPORTED` when there is none.
+//! Promises a time that was whole at some moment of the call, and to wait for an
+//! update of the clock only, at most some seconds where it never ends. Refuses
+//! with `DEVICE_ERROR` when the clock does not settle or holds no date, with
+//! `UNSUPPORTED` when there is none.
 //!
 //! The clock has no registers for time zone and daylight saving. What SetTime
 //! said about them is kept in memory; until then GetTime reports
@@ -40,8 +41,10 @@ const UPDATE_IN_PROGRESS: u8 = 0x80;
 const SET: u8 = 0x80;
 
 /// An update takes 2.2 ms; a port read takes a machine at least 0.2 µs, and in a
-/// virtual machine mostly ten times that.
-const UPDATE_POLLS: u32 = 20_000;
+/// virtual machine mostly ten times that. There the update may be as late as the
+/// host's busiest thread: Linux waits for a second, too
+/// (drivers/rtc/rtc-mc146818-lib.c).
+const UPDATE_POLLS: u32 = 1_000_000;
 /// Two readings differ only when a second has passed between them.
 const READINGS: u32 = 4;
 

@@ -13,8 +13,9 @@ const PIT_CHANNEL2: u16 = 0x42;
 const PIT_COMMAND: u16 = 0x43;
 /// System control port B: gate of counter 2 in bit 0, its output in bit 5.
 const PORT_B: u16 = 0x61;
-/// How long the measurement takes.
+/// How long a run of the measurement takes, and how many there are.
 const CALIBRATION_TICKS: u16 = 11_932; // 10 ms
+const RUNS: u32 = 3;
 /// Polls after which a counter that does not move is given up.
 const MAX_POLLS: u32 = 50_000_000;
 /// Assumed when nothing can be measured: waits then take too long, never too
@@ -44,24 +45,31 @@ pub fn stall(microseconds: u64) {
     }
 }
 
-/// Counts time stamps during one run of the 8254's counter 2 (mode 0: output
-/// rises at the end). Only done when a program first waits.
+/// Time stamps during a run of the 8254's counter 2, the least of several: what a
+/// host takes away from us makes a run longer. Only done when a program first
+/// waits.
 fn measure() -> u64 {
     let gate: u8 = read(PORT_B);
     write(PORT_B, gate & !0x02 | 0x01); // speaker off, gate on
+    let elapsed = (0..RUNS).filter_map(|_| run_counter()).min();
+    write(PORT_B, gate);
+    elapsed.map_or(FALLBACK_HZ, |elapsed| {
+        elapsed.saturating_mul(PIT_HZ) / u64::from(CALIBRATION_TICKS)
+    })
+}
+
+/// Time stamps from before the counter starts until after it has ended: never
+/// fewer than passed (mode 0: the output rises at the end). None without a
+/// counter, or when we were away for all of its run.
+fn run_counter() -> Option<u64> {
     write(PIT_COMMAND, 0xb0u8); // counter 2, low then high byte, mode 0
     write(PIT_CHANNEL2, CALIBRATION_TICKS as u8);
+    let start = tsc();
     write(PIT_CHANNEL2, (CALIBRATION_TICKS >> 8) as u8);
     // The output is low while the counter counts; a bus without one reads high.
     let present = read::<u8>(PORT_B) & 0x20 == 0;
-    let start = tsc();
     let ended = (0..MAX_POLLS).any(|_| read::<u8>(PORT_B) & 0x20 != 0);
-    let elapsed = tsc().wrapping_sub(start);
-    write(PORT_B, gate);
-    if !present || !ended {
-        return FALLBACK_HZ;
-    }
-    elapsed.saturating_mul(PIT_HZ) / u64::from(CALIBRATION_TICKS)
+    (present && ended).then(|| tsc().wrapping_sub(start))
 }
 
 /// The CMOS clock's index and data ports, and its register D: bit 7 says that
