@@ -88,7 +88,7 @@ pub const CASES: [Case; 7] = [
             memory_ranges: 0,
             ..RIGHT
         },
-        words: "expected version 1 with a memory map, found version 1 with 0 entries",
+        words: "expected version 1 with a memory map, found version 1 without RAM",
     },
     Case {
         name: "refused-pvh-module-outside",

@@ -32,8 +32,8 @@ pub fn run(case: &Case) -> Result<()> {
     stage.bytes("application.efi", fs::read(build::guest_image())?);
     for (name, words, check) in [
         ("application", APPLICATION_WORDS, "passes application"),
-        ("cold", "reset=cold", "starts_again cold"),
-        ("late", "reset=warm late", "starts_again late"),
+        ("cold", "reset=cold", "resets cold"),
+        ("late", "reset=warm late", "resets late"),
         ("off", "reset=shutdown late", "ends off"),
     ] {
         stage.domain(&application(name, words));
@@ -82,6 +82,7 @@ fn application(name: &str, words: &str) -> Domain {
             ramdisk: Some("application.efi".into()),
         },
         command_line: words.into(),
+        extra: vec!["on_reboot = \"preserve\"".into()],
         ..guest(name)
     }
 }
