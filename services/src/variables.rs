@@ -1,29 +1,44 @@
-//! The variable services over a fixed piece of memory (UEFI 2.11 §8.2).
+//! The variable services (UEFI 2.11 §8.2) over stores in EDK2's layout: one in
+//! memory and, where the machine has flash for it, one that stays.
 //!
 //! Promises the letter of §8.2 for every sequence of calls: a call that fails
 //! changes nothing, an enumeration lists each variable once as long as none is
-//! created or deleted, and the sizes [`Variables::info`] reports are true.
+//! written, and the sizes [`Variables::info`] reports are true.
 //! Refuses signed writes and hardware error records: nobody could check the
 //! former or would collect the latter.
 //!
 //! No allocation and no reachable panic: this is part of the runtime image.
 
 mod attributes;
+#[cfg(test)]
+mod cuts;
+mod edit;
 mod error;
+#[cfg(test)]
+mod foreign;
+mod layout;
 #[cfg(test)]
 mod model;
 mod name;
-mod records;
+mod record;
+mod rewrite;
+#[cfg(test)]
+mod simulated;
+mod storage;
 #[cfg(test)]
 mod tests;
+mod volume;
+mod work;
 
 use uefi_raw::Guid;
 use uefi_raw::table::runtime::VariableAttributes;
 
 pub use error::Error;
+pub use layout::{FIRST, Layout};
 pub use name::Name;
-use records::Records;
-pub use records::Variable;
+pub use record::Variable;
+pub use storage::{BLOCK, Failed, Memory, Storage};
+pub use volume::{Opened, Volume};
 
 /// Which rules apply: those before or those after ExitBootServices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,36 +72,71 @@ pub struct Info {
     pub largest: usize,
 }
 
-/// All variables of the machine, in `N` bytes of storage.
+/// All variables of the machine: `N` bytes of memory and perhaps flash.
 ///
-/// Volatile and non-volatile variables share the storage: all of it is memory
-/// of the guest.
-pub struct Variables<const N: usize>(Records<N>);
+/// Volatile variables are in memory, and so are the others when there is no
+/// flash. To be opened before it is used.
+pub struct Variables<F, const N: usize> {
+    memory: Volume<Memory<N>>,
+    flash: Option<Volume<F>>,
+}
 
-impl<const N: usize> Variables<N> {
-    /// No variables. All bytes zero, so that a static of it takes no room in an
-    /// image file.
+impl<F: Storage, const N: usize> Variables<F, N> {
+    /// No variables. All bytes zero, so that a static of it takes no room in an image file.
     pub const fn new() -> Self {
-        Self(Records::new())
+        Self {
+            memory: Volume::new(Memory::new(), Layout::NONE),
+            flash: None,
+        }
+    }
+
+    /// Opens the store in `flash`, and an empty one in memory.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when there is no store in flash that takes no writes:
+    /// memory is used instead.
+    pub fn open(&mut self, flash: Option<Volume<F>>) -> Result<Opened, Error> {
+        let in_memory = self.memory.open_as(Layout::of_memory(N))?;
+        let Some(mut flash) = flash else {
+            return Ok(in_memory);
+        };
+        let opened = flash.open();
+        // One that can be read is better than none.
+        self.flash = Some(flash).filter(Volume::is_formatted);
+        Ok(opened?)
+    }
+
+    /// What the flash is, if it is used.
+    pub fn flash_mut(&mut self) -> Option<&mut F> {
+        self.flash.as_mut().map(Volume::storage_mut)
     }
 
     /// The variable `key`, for GetVariable.
     pub fn get(&self, phase: Phase, key: Key<'_>) -> Result<Variable<'_>, Error> {
-        self.visible(phase)
-            .find(|variable| variable.is(key))
-            .ok_or(Error::NotFound)
+        let found = self.find(key).filter(|found| is_visible(phase, found));
+        found.ok_or(Error::NotFound)
     }
 
     /// The variable after `key` in enumeration order, for GetNextVariableName.
     /// The empty name asks for the first one, whatever the vendor.
     pub fn next(&self, phase: Phase, key: Key<'_>) -> Result<Variable<'_>, Error> {
-        let mut variables = self.visible(phase);
-        if !key.name.is_empty() {
-            variables
-                .find(|variable| variable.is(key))
-                .ok_or(Error::UnknownPredecessor)?;
-        }
-        variables.next().ok_or(Error::NotFound)
+        let visible = |variable: &Variable<'_>| is_visible(phase, variable);
+        let flash = self.flash.as_ref();
+        let (in_memory, in_flash) = if key.name.is_empty() {
+            let first = self.memory.after(None, visible);
+            (first, flash.and_then(|flash| flash.after(None, visible)))
+        } else if self.memory.find(key).as_ref().is_some_and(visible) {
+            let next = self.memory.after(Some(key), visible);
+            (next, flash.and_then(|flash| flash.after(None, visible)))
+        } else if self.find(key).as_ref().is_some_and(visible) {
+            (
+                None,
+                flash.and_then(|flash| flash.after(Some(key), visible)),
+            )
+        } else {
+            return Err(Error::UnknownPredecessor);
+        };
+        in_memory.or(in_flash).ok_or(Error::NotFound)
     }
 
     /// Creates, replaces, extends or deletes the variable `key`, as SetVariable
@@ -102,7 +152,7 @@ impl<const N: usize> Variables<N> {
             return Err(Error::EmptyName);
         }
         attributes::check(attributes)?;
-        match self.0.find(key).map(|variable| variable.attributes) {
+        match self.find(key).map(|variable| variable.attributes) {
             Some(old) => {
                 writable(phase, old)?;
                 self.change(key, old, attributes, data)
@@ -120,21 +170,21 @@ impl<const N: usize> Variables<N> {
         if phase == Phase::Runtime && !attributes.contains(VariableAttributes::RUNTIME_ACCESS) {
             return Err(Error::NotForRuntime);
         }
-        let remaining = self.0.remaining();
+        let lasting = attributes.contains(VariableAttributes::NON_VOLATILE);
+        let (storage, remaining) = match &self.flash {
+            Some(flash) if lasting => (flash.capacity(), flash.remaining()),
+            _ => (self.memory.capacity(), self.memory.remaining()),
+        };
         Ok(Info {
-            storage: N,
+            storage,
             remaining,
-            largest: remaining.saturating_sub(records::HEADER),
+            largest: remaining.saturating_sub(record::HEADER),
         })
     }
 
-    fn visible(&self, phase: Phase) -> impl Iterator<Item = Variable<'_>> {
-        self.0.iter().filter(move |variable| {
-            phase == Phase::Boot
-                || variable
-                    .attributes
-                    .contains(VariableAttributes::RUNTIME_ACCESS)
-        })
+    fn find(&self, key: Key<'_>) -> Option<Variable<'_>> {
+        let flash = || self.flash.as_ref().and_then(|flash| flash.find(key));
+        self.memory.find(key).or_else(flash)
     }
 
     fn change(
@@ -144,14 +194,19 @@ impl<const N: usize> Variables<N> {
         new: VariableAttributes,
         data: &[u8],
     ) -> Result<(), Error> {
+        let in_flash = self.memory.find(key).is_none();
+        let append = new.contains(VariableAttributes::APPEND_WRITE);
         if attributes::deletes(new, data) {
-            self.0.remove(key)
+            match &mut self.flash {
+                Some(flash) if in_flash => flash.remove(key),
+                _ => self.memory.remove(key),
+            }
         } else if new.difference(VariableAttributes::APPEND_WRITE) != old {
             Err(Error::AttributesDiffer)
-        } else if new.contains(VariableAttributes::APPEND_WRITE) {
-            self.0.append(key, data)
+        } else if self.find(key).is_some_and(|old| is_kept(old, append, data)) {
+            Ok(())
         } else {
-            self.0.replace(key, data)
+            self.put(in_flash, key, old, data, append)
         }
     }
 
@@ -171,17 +226,43 @@ impl<const N: usize> Variables<N> {
         if phase == Phase::Runtime && !attributes.contains(attributes::NEEDED_AT_RUNTIME) {
             return Err(Error::NotForRuntime);
         }
-        self.0.insert(
-            key,
-            attributes.difference(VariableAttributes::APPEND_WRITE),
-            data,
-        )
+        let lasting = attributes.contains(VariableAttributes::NON_VOLATILE);
+        let attributes = attributes.difference(VariableAttributes::APPEND_WRITE);
+        self.put(lasting, key, attributes, data, false)
+    }
+
+    fn put(
+        &mut self,
+        in_flash: bool,
+        key: Key<'_>,
+        attributes: VariableAttributes,
+        data: &[u8],
+        append: bool,
+    ) -> Result<(), Error> {
+        match &mut self.flash {
+            Some(flash) if in_flash => flash.put(key, attributes, data, append),
+            _ => self.memory.put(key, attributes, data, append),
+        }
     }
 }
 
-impl<const N: usize> Default for Variables<N> {
+impl<F: Storage, const N: usize> Default for Variables<F, N> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn is_visible(phase: Phase, variable: &Variable<'_>) -> bool {
+    let attributes = variable.attributes;
+    phase == Phase::Boot || attributes.contains(VariableAttributes::RUNTIME_ACCESS)
+}
+
+/// Whether a write would change nothing: flash wears out.
+fn is_kept(old: Variable<'_>, append: bool, data: &[u8]) -> bool {
+    if append {
+        data.is_empty()
+    } else {
+        old.data == data
     }
 }
 
@@ -189,6 +270,7 @@ impl<const N: usize> Default for Variables<N> {
 /// be written (UEFI 2.11 §8.2.3).
 fn writable(phase: Phase, old: VariableAttributes) -> Result<(), Error> {
     match phase {
+        _ if attributes::signed(old) => Err(Error::Signed),
         Phase::Runtime if !old.contains(attributes::NEEDED_AT_RUNTIME) => Err(Error::ReadOnly),
         _ => Ok(()),
     }

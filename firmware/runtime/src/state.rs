@@ -8,19 +8,20 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ovmf_lite_services::resident::{Handoff, Machine, Reset};
-use ovmf_lite_services::variables::{Phase, Variables};
+use ovmf_lite_services::variables::{Memory, Phase, Variables};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
 use uefi_raw::time::{Daylight, Time};
 
-/// Bytes of variable storage. Linux refuses to write a variable that leaves
-/// less than 5 KiB free (`EFI_MIN_RESERVE`); `db` and `dbx` take some 20 KiB.
-pub const STORAGE: usize = 64 * 1024;
+/// Bytes of variable storage in memory: 64 KiB and the headers. Linux refuses to
+/// write a variable that leaves less than 5 KiB free (`EFI_MIN_RESERVE`); `db`
+/// and `dbx` take some 20 KiB.
+pub const STORAGE: usize = 68 * 1024;
 
 /// What services change, one at a time.
 pub struct State {
     /// All variables.
-    pub variables: Variables<STORAGE>,
+    pub variables: Variables<Memory<0>, STORAGE>,
     /// What SetTime said and the clock has no registers for.
     pub zone: Option<Zone>,
 }
@@ -93,6 +94,10 @@ pub fn init(handoff: &Handoff) {
     };
     // SAFETY: only the entry point calls this, before any table is public.
     unsafe { TOLD.get().write(told) };
+    if let Ok(mut state) = lock() {
+        // Memory takes everything.
+        let _ = state.variables.open(None);
+    }
 }
 
 fn told() -> Told {

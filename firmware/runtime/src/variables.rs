@@ -185,6 +185,8 @@ fn code(error: Error) -> Status {
         Error::NotFound => Status::NOT_FOUND,
         Error::ReadOnly => Status::WRITE_PROTECTED,
         Error::Full { .. } => Status::OUT_OF_RESOURCES,
+        Error::Signed => Status::SECURITY_VIOLATION,
+        Error::Storage => Status::DEVICE_ERROR,
         Error::EmptyName
         | Error::UndefinedAttributes(_)
         | Error::RuntimeOnly

@@ -36,6 +36,11 @@ pub fn check(attributes: VariableAttributes) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether changing such a variable needs a signature.
+pub fn signed(attributes: VariableAttributes) -> bool {
+    attributes.intersects(UNSUPPORTED.difference(VariableAttributes::HARDWARE_ERROR_RECORD))
+}
+
 /// Neither before nor after ExitBootServices could such a variable be read.
 pub fn without_access(attributes: VariableAttributes) -> bool {
     !attributes.intersects(ACCESS)

@@ -1,9 +1,11 @@
 //! Why a variable service refuses.
 
+use super::storage::Failed;
 use core::fmt::{self, Display, Formatter};
 use uefi_raw::table::runtime::VariableAttributes;
 
-/// Why a variable service refuses. The variables are as they were before.
+/// Why a variable service refuses. Unless it says otherwise, the variables are
+/// as they were before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The empty string cannot name a variable.
@@ -34,6 +36,16 @@ pub enum Error {
         /// Bytes that are free.
         free: usize,
     },
+    /// The variable is only changed by a write that is signed.
+    Signed,
+    /// The storage did not take it; the variable has its old or its new value.
+    Storage,
+}
+
+impl From<Failed> for Error {
+    fn from(_: Failed) -> Self {
+        Self::Storage
+    }
 }
 
 impl Display for Error {
@@ -66,6 +78,13 @@ impl Display for Error {
             Self::Full { needed, free } => {
                 write!(f, "expected {needed} free bytes of variable storage, found {free}; delete variables")
             }
+            Self::Signed => f.write_str(
+                "expected a variable that anybody may change, found one that needs a signature; \
+                 signed writes are not implemented",
+            ),
+            Self::Storage => f.write_str(
+                "expected the storage to take what was written, found it did not; check the host's file for variables",
+            ),
         }
     }
 }

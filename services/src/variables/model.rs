@@ -1,4 +1,5 @@
-//! The store against a model: a map that knows the rules but no bytes.
+//! The stores against a model: a map that knows the rules but no bytes. A
+//! hundred thousand calls in a release build, fewer otherwise.
 #![expect(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -6,15 +7,23 @@
     reason = "tests"
 )]
 
+use super::layout::Layout;
+use super::simulated::Flash;
 use super::tests::utf16;
-use super::{Error, Key, Name, Phase, Variables, records};
+use super::{BLOCK, Error, FIRST, Key, Name, Phase, Variables, Volume, record};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use uefi_raw::table::runtime::VariableAttributes as A;
 use uefi_raw::{Guid, guid};
 
 /// Small, so that random writes fill it.
-const CAPACITY: usize = 400;
+const MEMORY: usize = BLOCK;
+const FLASH: Layout = Layout::with_spare(5 * BLOCK, BLOCK);
+
+/// Memory, and flash of as many bytes for variables.
+const CAPACITY: usize = BLOCK - FIRST;
+
+type Store = Variables<Flash, MEMORY>;
 
 /// Writes in a row, fewer than this; the interpreter Miri is slow.
 const WRITES: usize = if cfg!(miri) { 8 } else { 80 };
@@ -43,8 +52,8 @@ fn writes() -> impl Strategy<Value = Write> {
     ];
     let data = prop_oneof![
         1 => Just(vec![]),
-        6 => prop::collection::vec(any::<u8>(), 1..60),
-        1 => prop::collection::vec(any::<u8>(), 300..500),
+        6 => prop::collection::vec(any::<u8>(), 1..600),
+        1 => prop::collection::vec(any::<u8>(), 3000..5000),
     ];
     (0..VENDORS.len(), 0..NAMES.len(), attributes, data).prop_map(
         |(vendor, name, attributes, data)| Write {
@@ -56,15 +65,25 @@ fn writes() -> impl Strategy<Value = Write> {
     )
 }
 
-fn taken(model: &Model) -> usize {
-    model
+/// Bytes a variable takes.
+fn size(name: usize, data: usize) -> usize {
+    record::size(utf16(NAMES[name]).len(), data)
+}
+
+/// Bytes that are free where variables of such `attributes` are.
+fn free(model: &Model, flash: bool, attributes: A) -> usize {
+    let lasting = |attributes: &A| flash && attributes.contains(A::NON_VOLATILE);
+    let alike = model
         .iter()
-        .map(|((_, name), (_, data))| records::HEADER + utf16(NAMES[*name]).len() + data.len())
-        .sum()
+        .filter(|(_, (other, _))| lasting(other) == lasting(&attributes));
+    let taken: usize = alike
+        .map(|((_, name), (_, data))| size(*name, data.len()))
+        .sum();
+    CAPACITY - taken
 }
 
 /// What the specification says about `write`.
-fn expected(model: &mut Model, phase: Phase, write: &Write) -> Result<(), Error> {
+fn expected(model: &mut Model, flash: bool, phase: Phase, write: &Write) -> Result<(), Error> {
     let (attributes, append) = (
         write.attributes - A::APPEND_WRITE,
         write.attributes.contains(A::APPEND_WRITE),
@@ -81,14 +100,16 @@ fn expected(model: &mut Model, phase: Phase, write: &Write) -> Result<(), Error>
     }
     let key = (write.vendor, write.name);
     let delete = attributes.bits() & 6 == 0 || (write.data.is_empty() && !append);
-    let free = CAPACITY - taken(model);
+    let free = free(model, flash, attributes);
     match model.get_mut(&key) {
         Some((old, _)) if phase == Phase::Runtime && old.bits() & 5 != 5 => Err(Error::ReadOnly),
         Some(_) if delete => model.remove(&key).map(|_| ()).ok_or(Error::NotFound),
         Some((old, _)) if *old != attributes => Err(Error::AttributesDiffer),
         Some((_, data)) => {
             let kept = if append { data.clone() } else { vec![] };
-            let needed = (kept.len() + write.data.len()).saturating_sub(data.len());
+            let [old, new] =
+                [data.len(), kept.len() + write.data.len()].map(|data| size(write.name, data));
+            let needed = new.saturating_sub(old);
             if needed > free {
                 return Err(Error::Full { needed, free });
             }
@@ -99,7 +120,7 @@ fn expected(model: &mut Model, phase: Phase, write: &Write) -> Result<(), Error>
         None if write.data.is_empty() => Ok(()),
         None if phase == Phase::Runtime && attributes.bits() & 5 != 5 => Err(Error::NotForRuntime),
         None => {
-            let needed = records::HEADER + utf16(NAMES[write.name]).len() + write.data.len();
+            let needed = size(write.name, write.data.len());
             if needed > free {
                 return Err(Error::Full { needed, free });
             }
@@ -117,7 +138,7 @@ fn key_of(name: &[u8], vendor: Guid) -> Key<'_> {
 }
 
 /// Enumerates as a caller would, and reads what it finds.
-fn contents(store: &Variables<CAPACITY>, phase: Phase) -> Model {
+fn contents(store: &Store, phase: Phase) -> Model {
     let mut found = Model::new();
     let (mut name, mut vendor) = (vec![0, 0], VENDORS[0]);
     while let Ok(next) = store.next(phase, key_of(&name, vendor)) {
@@ -139,26 +160,64 @@ fn contents(store: &Variables<CAPACITY>, phase: Phase) -> Model {
     found
 }
 
+/// A store in memory, with or without one in flash.
+fn open(flash: bool) -> Store {
+    let mut store = Store::new();
+    let volume = Volume::new(Flash::blank(FLASH.size), FLASH);
+    store.open(flash.then_some(volume)).unwrap();
+    store
+}
+
+/// What a machine finds that starts with the flash of `store`.
+fn restarted(store: &mut Store) -> Store {
+    let bytes = store.flash_mut().unwrap().bytes.clone();
+    let mut store = Store::new();
+    store
+        .open(Some(Volume::new(Flash::new(bytes), FLASH)))
+        .unwrap();
+    store
+}
+
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if !cfg!(debug_assertions) {
+        config.cases = config.cases.max(2600);
+    }
+    config
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
-    fn behaves_like_the_model(writes in prop::collection::vec(writes(), 0..WRITES), exit in 0..WRITES) {
-        let (mut store, mut model) = (Variables::<CAPACITY>::new(), Model::new());
+    fn behaves_like_the_model(
+        writes in prop::collection::vec(writes(), 0..WRITES),
+        exit in 0..WRITES,
+        flash in any::<bool>(),
+    ) {
+        let (mut store, mut model) = (open(flash), Model::new());
         for (step, write) in writes.iter().enumerate() {
             let phase = if step < exit { Phase::Boot } else { Phase::Runtime };
             let name = utf16(NAMES[write.name]);
             let result = store.set(phase, key_of(&name, VENDORS[write.vendor]), write.attributes, &write.data);
-            prop_assert_eq!(result, expected(&mut model, phase, write));
+            prop_assert_eq!(result, expected(&mut model, flash, phase, write));
             let mut visible = model.clone();
             visible.retain(|_, (attributes, _)| phase == Phase::Boot || attributes.contains(A::RUNTIME_ACCESS));
             prop_assert_eq!(contents(&store, phase), visible);
-            let info = store.info(phase, A::from_bits_retain(7)).unwrap();
-            prop_assert_eq!(info.remaining, CAPACITY - taken(&model));
+            for attributes in [6, 7].map(A::from_bits_retain) {
+                let info = store.info(phase, attributes).unwrap();
+                prop_assert_eq!(info.remaining, free(&model, flash, attributes));
+            }
+        }
+        if flash {
+            model.retain(|_, (attributes, _)| attributes.contains(A::NON_VOLATILE));
+            prop_assert_eq!(contents(&restarted(&mut store), Phase::Boot), model);
         }
     }
 
     #[test]
     fn any_bytes_as_a_name_are_survived(buffer in prop::collection::vec(0u8..3, 0..12)) {
-        let mut store = Variables::<CAPACITY>::new();
+        let mut store = open(false);
         let Some(name) = Name::from_buffer(&buffer) else {
             prop_assert!(!buffer.as_chunks().0.contains(&[0, 0]));
             return Ok(());

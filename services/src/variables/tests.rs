@@ -1,13 +1,14 @@
 //! The rules of UEFI 2.11 §8.2, one by one.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{Error, Info, Key, Name, Phase, Variables, records};
+use super::{Error, FIRST, Info, Key, Memory, Name, Phase, Variables, record};
 use uefi_raw::table::runtime::VariableAttributes as A;
 use uefi_raw::{Guid, guid};
 
 const VENDOR: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
 const OTHER: Guid = guid!("d719b2cb-3d3a-4596-a3bc-dad00e67656f");
-const CAPACITY: usize = 512;
+const SIZE: usize = 4096;
+const CAPACITY: usize = SIZE - FIRST;
 
 const BS: A = A::BOOTSERVICE_ACCESS;
 const BS_RT: A = BS.union(A::RUNTIME_ACCESS);
@@ -22,11 +23,13 @@ pub fn utf16(text: &str) -> Vec<u8> {
 }
 
 /// A store and a shorthand for calls on variables of [`VENDOR`].
-struct Store(Variables<CAPACITY>);
+struct Store(Variables<Memory<0>, SIZE>);
 
 impl Store {
     fn new() -> Self {
-        Self(Variables::new())
+        let mut variables = Variables::new();
+        variables.open(None).unwrap();
+        Self(variables)
     }
 
     fn set_in(
@@ -185,12 +188,16 @@ fn refused_arguments() {
 fn a_full_store_keeps_what_it_has() {
     let mut store = Store::new();
     store.set("V", BS, b"old").unwrap();
-    let free = CAPACITY - records::HEADER - utf16("V").len() - 3;
-    let full = |needed| Err(Error::Full { needed, free });
-    assert_eq!(store.set("V", BS, &[1; CAPACITY]), full(CAPACITY - 3));
+    let size = |data| record::size(utf16("V").len(), data);
+    let free = CAPACITY - size(3);
+    let full = |data| {
+        let needed = size(data) - size(3);
+        Err(Error::Full { needed, free })
+    };
+    assert_eq!(store.set("V", BS, &[1; CAPACITY]), full(CAPACITY));
     assert_eq!(
         store.set("V", BS | A::APPEND_WRITE, &[1; CAPACITY]),
-        full(CAPACITY)
+        full(CAPACITY + 3)
     );
     assert!(matches!(
         store.set("W", BS, &[1; CAPACITY]),
@@ -217,7 +224,7 @@ fn the_largest_variable_fits_and_one_byte_more_does_not() {
         largest,
     } = store.0.info(Phase::Boot, NV_BS_RT).unwrap();
     assert_eq!(storage, CAPACITY);
-    assert_eq!(remaining - largest, records::HEADER);
+    assert_eq!(remaining - largest, record::HEADER);
     let data = largest - utf16("V").len();
     assert!(store.set("V", NV_BS_RT, &vec![1; data + 1]).is_err());
     assert_eq!(store.set("V", NV_BS_RT, &vec![1; data]), Ok(()));

@@ -1,10 +1,10 @@
-//! The variable store: after any sequence of writes it holds what the
+//! The variable store in memory: after any sequence of writes it holds what the
 //! successful ones wrote, each variable once, in the space it says it takes.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use ovmf_lite_services::variables::{Key, Name, Phase, Variables};
+use ovmf_lite_services::variables::{Key, Memory, Name, Phase, Variables};
 use uefi_raw::Guid;
 use uefi_raw::table::runtime::VariableAttributes;
 
@@ -17,15 +17,18 @@ struct Write {
     data: Vec<u8>,
 }
 
+type Store = Variables<Memory<0>, 4096>;
+
 fuzz_target!(|writes: Vec<Write>| {
-    let mut store = Variables::<4096>::new();
+    let mut store = Variables::new();
+    store.open(None).expect("memory takes everything");
     for write in &writes {
         apply(&mut store, write);
         check(&store);
     }
 });
 
-fn apply(store: &mut Variables<4096>, write: &Write) {
+fn apply(store: &mut Store, write: &Write) {
     let phase = if write.runtime {
         Phase::Runtime
     } else {
@@ -46,7 +49,7 @@ fn apply(store: &mut Variables<4096>, write: &Write) {
     }
 }
 
-fn check(store: &Variables<4096>) {
+fn check(store: &Store) {
     let all = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
     let info = store.info(Phase::Boot, all).expect("a legal combination");
     let mut taken = 0;

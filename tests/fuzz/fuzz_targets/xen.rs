@@ -15,7 +15,9 @@ fuzz_target!(|input: (bool, u64, Vec<u8>)| {
     let (sealed, tsc, mut bytes) = input;
     if sealed && bytes.len() >= 40 {
         bytes[..16].copy_from_slice(b"XenHVMOVMF\0\0\0\0\x28\0");
-        bytes[15] = bytes[..40].iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+        bytes[15] = bytes[..40]
+            .iter()
+            .fold(0, |sum, byte| sum.wrapping_sub(*byte));
     }
     match hvmloader::read(&At(hvmloader::ADDRESS, &bytes)) {
         Ok(regions) => assert!(regions.iter().any(|region| region.is_ram())),

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use ovmf_lite_services::physical::Physical;
+use ovmf_lite_services::variables::{BLOCK, Failed, Storage};
 use ovmf_lite_services::xen::Link;
 
 /// All the memory there is: bytes from [`Memory::ADDRESS`] on.
@@ -79,4 +80,29 @@ pub fn sums_to_zero(bytes: &[u8]) -> bool {
         .iter()
         .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
         == 0
+}
+
+/// Flash: bits are cleared one by one, and set a block at a time.
+#[derive(Debug)]
+pub struct Flash(pub Vec<u8>);
+
+impl Storage for Flash {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn program(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Failed> {
+        let room = self.0.get_mut(offset..).ok_or(Failed)?;
+        let room = room.get_mut(..bytes.len()).ok_or(Failed)?;
+        for (to, from) in room.iter_mut().zip(bytes) {
+            *to &= from;
+        }
+        Ok(())
+    }
+
+    fn erase(&mut self, offset: usize) -> Result<(), Failed> {
+        let block = self.0.get_mut(offset..).ok_or(Failed)?;
+        block.get_mut(..BLOCK).ok_or(Failed)?.fill(0xff);
+        Ok(())
+    }
 }

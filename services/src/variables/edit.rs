@@ -1,0 +1,62 @@
+//! Changing a store in memory: in place, with nothing left over.
+
+use super::layout::put;
+use super::record::{self, ADDED, HEADER, STATE};
+use super::storage::{ERASED, Failed, Storage};
+use super::volume::{New, Place, Volume};
+use core::ops::Range;
+
+impl<S: Storage> Volume<S> {
+    /// Puts `new` in the place of `old`, if any, or takes `old` out. There is
+    /// room for it.
+    pub(super) fn edit(&mut self, old: Option<Place>, new: Option<&New<'_>>) -> Result<(), Failed> {
+        let size = new.map_or(0, New::size);
+        let (offset, before) = match &old {
+            Some(old) => (old.offset, old.size),
+            None => (self.end, 0),
+        };
+        let (limit, used) = (self.layout.variables, self.end);
+        let memory = self.storage.memory().ok_or(Failed)?;
+        let memory = memory.get_mut(offset..limit).ok_or(Failed)?;
+        let used = used.saturating_sub(offset);
+        shift(memory, before..used, size);
+        if let Some(new) = new {
+            let record = memory.get_mut(..size).ok_or(Failed)?;
+            fill(record, new);
+        }
+        // What was given up.
+        let end = used.saturating_sub(before).saturating_add(size);
+        let rest = memory.get_mut(end..).unwrap_or_default();
+        let count = used.saturating_sub(end);
+        rest.iter_mut().take(count).for_each(|byte| *byte = ERASED);
+        Ok(())
+    }
+}
+
+/// Moves `from` to `to`.
+fn shift(memory: &mut [u8], from: Range<usize>, to: usize) {
+    let size = memory.len();
+    let count = from.end.saturating_sub(from.start);
+    let fits = |start: usize| start <= size && count <= size.saturating_sub(start);
+    // Always so. Spelled out because only then the compiler sees that
+    // `copy_within` cannot panic.
+    if fits(from.start) && fits(to) {
+        memory.copy_within(from.start..from.start.saturating_add(count), to);
+    }
+}
+
+/// Writes `new` over a record that has the same name and begins with the data
+/// to be kept, if there are any.
+fn fill(record: &mut [u8], new: &New<'_>) {
+    let mut header = record::header(new.key, new.attributes, new.data_size());
+    put(&mut header, STATE, &[ADDED]);
+    let name = new.key.name.bytes();
+    let data = HEADER
+        .saturating_add(name.len())
+        .saturating_add(new.kept.len());
+    put(record, 0, &header);
+    put(record, HEADER, name);
+    put(record, data, new.data);
+    let end = data.saturating_add(new.data.len());
+    record.iter_mut().skip(end).for_each(|byte| *byte = ERASED);
+}

@@ -1,0 +1,174 @@
+//! Where things lie in a store, and the headers that say so.
+//!
+//! A store is a firmware volume as EDK2 makes it (UEFI PI 1.8 volume 3 §3.2.1;
+//! EDK2 `MdeModulePkg/Include/Guid/VariableFormat.h`, `OvmfPkg/OvmfPkgDefines.fdf.inc`):
+//!
+//! ```text
+//! 0        volume header, variable store header, variables one after the other
+//! ...      a page for an event log, which nobody writes
+//! ...      a page that says which block is being rewritten (see `work`)
+//! ...      spare: the new content of what is being rewritten
+//! ```
+
+use super::storage::BLOCK;
+use uefi_raw::{Guid, guid};
+
+/// Length of the volume header.
+const VOLUME_HEADER: usize = 0x48;
+/// Length of the variable store header.
+const STORE_HEADER: usize = 28;
+/// Where the first variable is.
+pub const FIRST: usize = VOLUME_HEADER + STORE_HEADER;
+
+/// `EFI_SYSTEM_NV_DATA_FV_GUID`: what the volume is for.
+const VOLUME: Guid = guid!("fff12b8d-7696-4c8b-a985-2747075b4f50");
+const SIGNATURE: &[u8] = b"_FVH";
+/// Readable, writable, erased to ones: what OVMF's templates say.
+const ATTRIBUTES: u32 = 0x0004_feff;
+const REVISION: u8 = 2;
+
+/// `EFI_AUTHENTICATED_VARIABLE_GUID`: variables have 60-byte headers.
+const STORE: Guid = guid!("aaf32c78-947b-439a-a180-2e144ec37792");
+/// `VARIABLE_STORE_FORMATTED`, `VARIABLE_STORE_HEALTHY`.
+const FORMATTED_HEALTHY: [u8; 2] = [0x5a, 0xfe];
+
+/// Where the parts of a store are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Size of the store.
+    pub size: usize,
+    /// Where the variables end.
+    pub variables: usize,
+    /// What makes rewriting safe; 0 in memory, which has none.
+    working: usize,
+    spare: usize,
+}
+
+/// The areas for fault-tolerant writes. The spare area reaches to the store's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The block that says what is being written.
+    pub working: usize,
+    /// Where its new content is kept meanwhile.
+    pub spare: usize,
+}
+
+impl Layout {
+    /// No store. All of it 0, so that a static of it takes no room.
+    pub(super) const NONE: Self = Self::of_memory(0);
+
+    /// The layout of flash of `size` bytes, for the sizes that OVMF's builds
+    /// have: 128 KiB ("2M") and 528 KiB ("4M").
+    #[must_use]
+    pub const fn of_flash(size: usize) -> Option<Self> {
+        let variables = match size {
+            0x2_0000 => 0xe000,
+            0x8_4000 => 0x4_0000,
+            _ => return None,
+        };
+        Some(Self::with_spare(size, variables))
+    }
+
+    /// A layout with `variables` bytes for variables and the rest for safety.
+    pub(super) const fn with_spare(size: usize, variables: usize) -> Self {
+        let working = variables.saturating_add(BLOCK);
+        let spare = working.saturating_add(BLOCK);
+        Self {
+            size,
+            variables,
+            working,
+            spare,
+        }
+    }
+
+    /// `size` bytes of memory, all for variables.
+    #[must_use]
+    pub const fn of_memory(size: usize) -> Self {
+        Self {
+            size,
+            variables: size,
+            working: 0,
+            spare: 0,
+        }
+    }
+
+    /// The areas for fault-tolerant writes.
+    pub(super) const fn work(&self) -> Option<Work> {
+        let Self { working, spare, .. } = *self;
+        if working == 0 {
+            return None;
+        }
+        Some(Work { working, spare })
+    }
+
+    /// Bytes for variables, their names and their headers.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.variables.saturating_sub(FIRST)
+    }
+
+    /// The two headers at the start of a store.
+    pub(super) fn headers(&self) -> [u8; FIRST] {
+        let mut headers = [0; FIRST];
+        let blocks = self.size.checked_div(BLOCK).unwrap_or(0);
+        put(&mut headers, 16, &VOLUME.to_bytes());
+        put(&mut headers, 32, &(self.size as u64).to_le_bytes());
+        put(&mut headers, 40, SIGNATURE);
+        put(&mut headers, 44, &ATTRIBUTES.to_le_bytes());
+        put(&mut headers, 48, &narrow(VOLUME_HEADER));
+        put(&mut headers, 55, &[REVISION]);
+        put(&mut headers, 56, &wide(blocks));
+        put(&mut headers, 60, &wide(BLOCK));
+        let sum = sum(&headers);
+        put(&mut headers, 50, &sum.wrapping_neg().to_le_bytes());
+        put(&mut headers, VOLUME_HEADER, &STORE.to_bytes());
+        put(&mut headers, 0x58, &wide(self.store_size()));
+        put(&mut headers, 0x5c, &FORMATTED_HEALTHY);
+        headers
+    }
+
+    /// What the variable store header calls its size.
+    pub(super) const fn store_size(&self) -> usize {
+        self.variables.saturating_sub(VOLUME_HEADER)
+    }
+
+    /// Whether `bytes` begin with the headers of this layout. What a header may
+    /// say freely, such as attributes, is not judged.
+    pub(super) fn is_at(&self, bytes: &[u8]) -> bool {
+        let Some(found) = bytes.first_chunk::<FIRST>() else {
+            return false;
+        };
+        let expected = self.headers();
+        let same = |from: usize, to: usize| found.get(from..to) == expected.get(from..to);
+        same(16, 44)
+            && same(48, 50)
+            && sum(found) == 0
+            && same(VOLUME_HEADER, VOLUME_HEADER.saturating_add(22))
+    }
+}
+
+/// The 16-bit sum of the volume header, 0 in a valid one.
+fn sum(headers: &[u8; FIRST]) -> u16 {
+    let (words, _) = headers.as_chunks::<2>();
+    let words = words.iter().take(VOLUME_HEADER / 2);
+    words.fold(0, |sum: u16, word| {
+        sum.wrapping_add(u16::from_le_bytes(*word))
+    })
+}
+
+/// A size as the format has it.
+pub fn wide(size: usize) -> [u8; 4] {
+    u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+fn narrow(size: usize) -> [u8; 2] {
+    u16::try_from(size).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// Writes `field` at `offset` of `room`.
+pub fn put(room: &mut [u8], offset: usize, field: &[u8]) {
+    let room = room.iter_mut().skip(offset);
+    for (to, from) in room.zip(field) {
+        *to = *from;
+    }
+}
