@@ -8,9 +8,12 @@
 use crate::arch::{self, image, ram};
 use alloc::vec::Vec;
 use core::fmt;
+use log::{info, warn};
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
-use ovmf_lite_services::resident::{HANDOFF_VERSION, Handoff, Machine, Reset, Space, Write};
+use ovmf_lite_services::resident::{
+    Flash, HANDOFF_VERSION, Handoff, Machine, Reset, Space, Store, Write,
+};
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 use uefi_raw::{Guid, Status, guid};
 
@@ -71,6 +74,8 @@ pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, E
         shutdown: reachable(memory, machine.reset.shutdown)?,
         reset: reachable(memory, machine.reset.reset)?,
     };
+    let Flash { address, size } = machine.flash;
+    memory.describe(PhysAddr(address), size, MemoryType::MMIO)?;
     let image = pe::Image::parse(IMAGE).map_err(Error::Format)?;
     let bytes = ram::allocate(
         memory,
@@ -85,10 +90,30 @@ pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, E
     if status != Status::SUCCESS {
         return Err(Error::Entry(status));
     }
+    announce(handoff.store, size);
     Ok(Resident {
         handoff,
         attributes: attributes(memory, &image, base)?,
     })
+}
+
+/// Says where variables are kept; `size` is that of the flash.
+fn announce(store: Store, size: u64) {
+    let kib = size >> 10;
+    match store {
+        Store::KEPT => info!("variables in {kib} KiB of flash"),
+        Store::RESUMED => info!("variables in {kib} KiB of flash, rewritten"),
+        Store::FORMATTED => warn!(
+            "variables in {kib} KiB of flash: expected a store, found none or a damaged one; it is \
+             empty now"
+        ),
+        Store::READ_ONLY => warn!("variables: expected flash that can be written, found it cannot"),
+        Store::UNKNOWN_SIZE => warn!(
+            "variables in memory: expected 128 or 528 KiB of flash, found {kib}; use a copy of \
+             OVMF_VARS.fd"
+        ),
+        _ => info!("variables in memory"),
+    }
 }
 
 /// `write`, its register listed such that the operating system maps it for the
@@ -114,6 +139,7 @@ fn handoff(image_size: u64, machine: Machine) -> Handoff {
         configuration_tables: core::ptr::null_mut(),
         configuration_table_capacity: 0,
         rt_properties: core::ptr::null(),
+        store: Store::MEMORY,
         exit_boot_services: None,
     }
 }

@@ -12,7 +12,7 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
 
 /// Layout version of [`Handoff`]; the runtime image refuses any other.
-pub const HANDOFF_VERSION: u32 = 3;
+pub const HANDOFF_VERSION: u32 = 4;
 
 /// Signature of the runtime image's entry point.
 ///
@@ -44,6 +44,8 @@ pub struct Handoff {
     pub configuration_table_capacity: usize,
     /// Out: the RT_PROPERTIES table, inside the image.
     pub rt_properties: *const RtPropertiesTable,
+    /// Out: what the store for variables is.
+    pub store: Store,
     /// Out: to be called once ExitBootServices has succeeded: from then on
     /// variables without `RUNTIME_ACCESS` are invisible.
     pub exit_boot_services: Option<unsafe extern "efiapi" fn()>,
@@ -61,6 +63,40 @@ pub struct Machine {
     pub reset: Reset,
     /// Where [`Clock::TSC`] counts from; unused by other clocks.
     pub moment: Moment,
+    /// Where non-volatile variables are kept.
+    pub flash: Flash,
+}
+
+/// Flash for variables, of the kind QEMU has. `size` 0 means "there is none", and
+/// all variables are kept in memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flash {
+    /// Its physical address. The firmware lists its pages as `EfiMemoryMappedIO`
+    /// that runtime services use, and SetVirtualAddressMap converts it.
+    pub address: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What the store for variables is, and was found to be.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Store(pub u32);
+
+impl Store {
+    /// In memory.
+    pub const MEMORY: Self = Self(0);
+    /// In flash, in good order.
+    pub const KEPT: Self = Self(1);
+    /// In flash, where it had been left half rewritten.
+    pub const RESUMED: Self = Self(2);
+    /// In flash, where there was none, or a damaged one.
+    pub const FORMATTED: Self = Self(3);
+    /// In memory, for the flash has a size that no store has.
+    pub const UNKNOWN_SIZE: Self = Self(4);
+    /// In flash, as far as it can be read: it takes no writes.
+    pub const READ_ONLY: Self = Self(5);
 }
 
 /// Which real-time clock the machine has.

@@ -96,9 +96,9 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// [`Error::Storage`] when there is no store in flash that takes no writes:
     /// memory is used instead.
     pub fn open(&mut self, flash: Option<Volume<F>>) -> Result<Opened, Error> {
-        let in_memory = self.memory.open_as(Layout::of_memory(N))?;
+        self.memory.clear_memory(Layout::of_memory(N));
         let Some(mut flash) = flash else {
-            return Ok(in_memory);
+            return Ok(Opened::Formatted);
         };
         let opened = flash.open();
         // One that can be read is better than none.
@@ -113,30 +113,25 @@ impl<F: Storage, const N: usize> Variables<F, N> {
 
     /// The variable `key`, for GetVariable.
     pub fn get(&self, phase: Phase, key: Key<'_>) -> Result<Variable<'_>, Error> {
-        let found = self.find(key).filter(|found| is_visible(phase, found));
+        let found = self.find(key).filter(|found| found.is_visible(phase));
         found.ok_or(Error::NotFound)
     }
 
     /// The variable after `key` in enumeration order, for GetNextVariableName.
     /// The empty name asks for the first one, whatever the vendor.
     pub fn next(&self, phase: Phase, key: Key<'_>) -> Result<Variable<'_>, Error> {
-        let visible = |variable: &Variable<'_>| is_visible(phase, variable);
-        let flash = self.flash.as_ref();
-        let (in_memory, in_flash) = if key.name.is_empty() {
-            let first = self.memory.after(None, visible);
-            (first, flash.and_then(|flash| flash.after(None, visible)))
-        } else if self.memory.find(key).as_ref().is_some_and(visible) {
-            let next = self.memory.after(Some(key), visible);
-            (next, flash.and_then(|flash| flash.after(None, visible)))
-        } else if self.find(key).as_ref().is_some_and(visible) {
-            (
-                None,
-                flash.and_then(|flash| flash.after(Some(key), visible)),
-            )
-        } else {
+        let mut predecessor = Some(key).filter(|key| !key.name.is_empty());
+        let visible = |found: Variable<'_>| found.is_visible(phase);
+        if predecessor.is_some() && !self.find(key).is_some_and(visible) {
             return Err(Error::UnknownPredecessor);
-        };
-        in_memory.or(in_flash).ok_or(Error::NotFound)
+        }
+        let mut next = None;
+        if predecessor.is_none() || self.memory.find(key).is_some() {
+            next = self.memory.after(predecessor.take(), phase);
+        }
+        let flash = self.flash.as_ref();
+        let in_flash = || flash.and_then(|flash| flash.after(predecessor, phase));
+        next.or_else(in_flash).ok_or(Error::NotFound)
     }
 
     /// Creates, replaces, extends or deletes the variable `key`, as SetVariable
@@ -250,11 +245,6 @@ impl<F: Storage, const N: usize> Default for Variables<F, N> {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn is_visible(phase: Phase, variable: &Variable<'_>) -> bool {
-    let attributes = variable.attributes;
-    phase == Phase::Boot || attributes.contains(VariableAttributes::RUNTIME_ACCESS)
 }
 
 /// Whether a write would change nothing: flash wears out.

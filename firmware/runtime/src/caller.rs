@@ -39,8 +39,11 @@ pub unsafe fn guid(pointer: *const Guid) -> Guid {
     unsafe { pointer.read_unaligned() }
 }
 
-/// At most `STORAGE` + 1 bytes of the `size` at `pointer`: one more than any
-/// variable holds is enough for being refused.
+/// More bytes than any variable has: what the largest store in flash holds.
+const TOO_MANY: usize = 256 * 1024;
+
+/// At most [`TOO_MANY`] bytes of the `size` at `pointer`: enough for being
+/// refused.
 ///
 /// # Safety
 /// `size` bytes can be read at `pointer` as long as the result is used.
@@ -49,7 +52,7 @@ pub unsafe fn bytes<'a>(pointer: *const u8, size: usize) -> Result<&'a [u8], Sta
         0 => Ok(&[]),
         _ if pointer.is_null() => Err(Status::INVALID_PARAMETER),
         // SAFETY: a prefix of what the caller vouches for.
-        _ => Ok(unsafe { slice::from_raw_parts(pointer, size.min(STORAGE.wrapping_add(1))) }),
+        _ => Ok(unsafe { slice::from_raw_parts(pointer, size.min(TOO_MANY)) }),
     }
 }
 

@@ -27,6 +27,7 @@
 
 mod caller;
 mod clock;
+mod flash;
 mod hypercall;
 mod ports;
 mod reset;

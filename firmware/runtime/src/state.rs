@@ -4,11 +4,12 @@
 //! operating system may call from a panic or NMI handler while the interrupted
 //! code holds the lock, and would hang for ever.
 
+use crate::flash::Flash;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
-use ovmf_lite_services::resident::{Handoff, Machine, Reset};
-use ovmf_lite_services::variables::{Memory, Phase, Variables};
+use ovmf_lite_services::resident::{self, Handoff, Machine, Reset, Store};
+use ovmf_lite_services::variables::{Layout, Opened, Phase, Variables, Volume};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
 use uefi_raw::time::{Daylight, Time};
@@ -21,7 +22,7 @@ pub const STORAGE: usize = 68 * 1024;
 /// What services change, one at a time.
 pub struct State {
     /// All variables.
-    pub variables: Variables<Memory<0>, STORAGE>,
+    pub variables: Variables<Flash, STORAGE>,
     /// What SetTime said and the clock has no registers for.
     pub zone: Option<Zone>,
 }
@@ -81,8 +82,8 @@ static STATE: SpinMutex<State> = SpinMutex::new(State {
 static TOLD: Resident<Told> = Resident::zeroed();
 static AT_RUNTIME: AtomicBool = AtomicBool::new(false);
 
-/// Remembers what the firmware told.
-pub fn init(handoff: &Handoff) {
+/// Remembers what the firmware told, and opens the store for variables.
+pub fn init(handoff: &mut Handoff) {
     let Handoff {
         machine,
         image_size,
@@ -94,9 +95,23 @@ pub fn init(handoff: &Handoff) {
     };
     // SAFETY: only the entry point calls this, before any table is public.
     unsafe { TOLD.get().write(told) };
-    if let Ok(mut state) = lock() {
-        // Memory takes everything.
-        let _ = state.variables.open(None);
+    handoff.store = lock().map_or(Store::MEMORY, |mut state| open(&mut state, machine.flash));
+}
+
+fn open(state: &mut State, found: resident::Flash) -> Store {
+    let flash = Flash::new(found);
+    let size = flash.as_ref().map(Flash::size);
+    let layout = size.and_then(Layout::of_flash);
+    let volume = flash.zip(layout);
+    let used = volume.is_some();
+    let volume = volume.map(|(flash, layout)| Volume::new(flash, layout));
+    match state.variables.open(volume) {
+        _ if size.is_none() => Store::MEMORY,
+        _ if !used => Store::UNKNOWN_SIZE,
+        Ok(Opened::Kept) => Store::KEPT,
+        Ok(Opened::Resumed) => Store::RESUMED,
+        Ok(Opened::Formatted) => Store::FORMATTED,
+        Err(_) => Store::READ_ONLY,
     }
 }
 
@@ -116,13 +131,20 @@ pub fn image_size() -> u64 {
     told().image_size
 }
 
-/// SetVirtualAddressMap says where the registers of `reset` are from now on.
+/// SetVirtualAddressMap says where the registers of `reset` and the flash are
+/// from now on.
 ///
 /// # Safety
 /// Only SetVirtualAddressMap calls this: see [`Resident`].
-pub unsafe fn move_registers(reset: Reset) {
+pub unsafe fn move_devices(reset: Reset, flash: resident::Flash) {
     let mut told = told();
     told.machine.reset = reset;
+    told.machine.flash = flash;
+    if let Ok(mut state) = lock()
+        && let Some(used) = state.variables.flash_mut()
+    {
+        used.move_to(flash);
+    }
     // SAFETY: the caller runs alone.
     unsafe { TOLD.get().write(told) };
 }

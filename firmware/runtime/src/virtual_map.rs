@@ -1,8 +1,8 @@
 //! SetVirtualAddressMap (UEFI 2.11 §8.4.1).
 //!
 //! Promises to convert the pointers in the UEFI tables and the addresses of
-//! registers, or to change nothing. Of the map only the descriptors matter that
-//! contain this image and the registers: operating systems pass descriptors of
+//! registers and flash, or to change nothing. Of the map only the descriptors
+//! matter that contain this image and these: operating systems pass descriptors of
 //! memory that is not the firmware's, merged, retyped, or with addresses that
 //! make no sense, and none of them is judged.
 //!
@@ -12,7 +12,7 @@ use crate::{state, tables};
 use core::mem::offset_of;
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
-use ovmf_lite_services::resident::{Reset, Space, Write};
+use ovmf_lite_services::resident::{Flash, Reset, Space, Write};
 use ovmf_lite_services::variables::Phase;
 use uefi_raw::Status;
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor};
@@ -71,6 +71,9 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
     let Some(to) = descriptors.clone().find_map(image_move) else {
         return Status::NO_MAPPING;
     };
+    let Some(flash) = moved_flash(&mut descriptors.clone()) else {
+        return Status::NO_MAPPING;
+    };
     DONE.store(true, Ordering::Relaxed);
     let Reset { shutdown, reset } = state::machine().reset;
     let register = |write| moved(write, &mut descriptors.clone());
@@ -79,7 +82,7 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
         reset: register(reset),
     };
     // SAFETY: this is SetVirtualAddressMap.
-    unsafe { state::move_registers(reset) };
+    unsafe { state::move_devices(reset, flash) };
     tables::relocate(&to);
     Status::SUCCESS
 }
@@ -94,6 +97,16 @@ fn image_move(descriptor: &[u8]) -> Option<Move> {
         size: usize::try_from(size).ok()?,
         to: usize::try_from(to).ok()?,
     })
+}
+
+/// The flash after the move; none when it is there and not mapped.
+fn moved_flash<'d>(descriptors: &mut impl Iterator<Item = &'d [u8]>) -> Option<Flash> {
+    let Flash { address, size } = state::machine().flash;
+    if size == 0 {
+        return Some(Flash::default());
+    }
+    let address = descriptors.find_map(|descriptor| new_address(descriptor, address, size))?;
+    Some(Flash { address, size })
 }
 
 /// `write` after the move. A register in memory that the operating system does

@@ -10,6 +10,7 @@ pub mod tables;
 
 use crate::arch::ram::{self, Found};
 use crate::arch::time;
+use crate::ports;
 use crate::xen::{self, Xen};
 use alloc::format;
 use alloc::string::String;
@@ -21,7 +22,7 @@ use log::{LevelFilter, warn};
 use ovmf_lite_services::e820::{self, Region};
 use ovmf_lite_services::memory::{self, MemoryMap, PhysAddr};
 use ovmf_lite_services::pvh::{self, Module, StartInfo};
-use ovmf_lite_services::resident::{Clock, Hypercall, Machine, Moment, Reset};
+use ovmf_lite_services::resident::{Clock, Flash, Hypercall, Machine, Moment, Reset};
 use ovmf_lite_services::xen::domain::{Domain, Level};
 use ovmf_lite_services::xen::hvmloader;
 use payload::Payload;
@@ -321,6 +322,15 @@ impl Platform {
             hypercall: xen.unwrap_or(Hypercall::NONE),
             reset,
             moment,
+            flash: self.flash(),
+        }
+    }
+
+    /// Flash for variables: only after a reset there can be some that is ours.
+    fn flash(&self) -> Flash {
+        match self.host {
+            Host::Reset { .. } => ports::flash::find().unwrap_or_default(),
+            Host::Pvh { .. } | Host::Hvmloader { .. } => Flash::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! except by telling a device to write to memory. The one device told so is
 //! fw_cfg, whose transfers live behind [`fw_cfg`].
 
+pub mod flash;
 pub mod fw_cfg;
 pub mod pci;
 

@@ -99,6 +99,7 @@ fn open(initrd: bool) -> World {
         configuration_tables: tables.collect::<Vec<_>>().leak().as_mut_ptr(),
         configuration_table_capacity: TABLES,
         rt_properties: null(),
+        store: crate::resident::Store::MEMORY,
         exit_boot_services: None,
     };
     let initrd = initrd.then_some(Initrd {

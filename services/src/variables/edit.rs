@@ -1,12 +1,22 @@
 //! Changing a store in memory: in place, with nothing left over.
 
-use super::layout::put;
+use super::layout::{FIRST, Layout, put};
 use super::record::{self, ADDED, HEADER, STATE};
 use super::storage::{ERASED, Failed, Storage};
 use super::volume::{New, Place, Volume};
 use core::ops::Range;
 
 impl<S: Storage> Volume<S> {
+    /// Makes memory an empty store with `layout`.
+    pub(super) fn clear_memory(&mut self, layout: Layout) {
+        if let Some(memory) = self.storage.memory() {
+            memory.fill(ERASED);
+            put(memory, 0, &layout.headers());
+        }
+        self.layout = layout;
+        self.end = FIRST;
+    }
+
     /// Puts `new` in the place of `old`, if any, or takes `old` out. There is
     /// room for it.
     pub(super) fn edit(&mut self, old: Option<Place>, new: Option<&New<'_>>) -> Result<(), Failed> {

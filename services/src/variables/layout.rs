@@ -11,7 +11,6 @@
 //! ```
 
 use super::storage::BLOCK;
-use uefi_raw::{Guid, guid};
 
 /// Length of the volume header.
 const VOLUME_HEADER: usize = 0x48;
@@ -20,17 +19,23 @@ const STORE_HEADER: usize = 28;
 /// Where the first variable is.
 pub const FIRST: usize = VOLUME_HEADER + STORE_HEADER;
 
-/// `EFI_SYSTEM_NV_DATA_FV_GUID`: what the volume is for.
-const VOLUME: Guid = guid!("fff12b8d-7696-4c8b-a985-2747075b4f50");
-const SIGNATURE: &[u8] = b"_FVH";
-/// Readable, writable, erased to ones: what OVMF's templates say.
-const ATTRIBUTES: u32 = 0x0004_feff;
-const REVISION: u8 = 2;
+/// The headers but for sizes and the checksum: a volume for
+/// `EFI_SYSTEM_NV_DATA_FV_GUID`, with the attributes of OVMF's templates and blocks
+/// of 4 KiB; in it a store of `EFI_AUTHENTICATED_VARIABLE_GUID`, whose variables
+/// have 60-byte headers, formatted and healthy.
+const HEADERS: [u8; FIRST] = *b"\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+    \x8d\x2b\xf1\xff\x96\x76\x8b\x4c\xa9\x85\x27\x47\x07\x5b\x4f\x50\
+    \0\0\0\0\0\0\0\0_FVH\xff\xfe\x04\0\
+    \x48\0\0\0\0\0\0\x02\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\
+    \x78\x2c\xf3\xaa\x7b\x94\x9a\x43\xa1\x80\x2e\x14\x4e\xc3\x77\x92\
+    \0\0\0\0\x5a\xfe\0\0\0\0\0\0";
 
-/// `EFI_AUTHENTICATED_VARIABLE_GUID`: variables have 60-byte headers.
-const STORE: Guid = guid!("aaf32c78-947b-439a-a180-2e144ec37792");
-/// `VARIABLE_STORE_FORMATTED`, `VARIABLE_STORE_HEALTHY`.
-const FORMATTED_HEALTHY: [u8; 2] = [0x5a, 0xfe];
+/// Where the sizes and the checksum are.
+const VOLUME_SIZE: usize = 32;
+const CHECKSUM: usize = 50;
+const BLOCKS: usize = 56;
+const STORE_SIZE: usize = 88;
 
 /// Where the parts of a store are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,21 +114,12 @@ impl Layout {
 
     /// The two headers at the start of a store.
     pub(super) fn headers(&self) -> [u8; FIRST] {
-        let mut headers = [0; FIRST];
-        let blocks = self.size.checked_div(BLOCK).unwrap_or(0);
-        put(&mut headers, 16, &VOLUME.to_bytes());
-        put(&mut headers, 32, &(self.size as u64).to_le_bytes());
-        put(&mut headers, 40, SIGNATURE);
-        put(&mut headers, 44, &ATTRIBUTES.to_le_bytes());
-        put(&mut headers, 48, &narrow(VOLUME_HEADER));
-        put(&mut headers, 55, &[REVISION]);
-        put(&mut headers, 56, &wide(blocks));
-        put(&mut headers, 60, &wide(BLOCK));
-        let sum = sum(&headers);
-        put(&mut headers, 50, &sum.wrapping_neg().to_le_bytes());
-        put(&mut headers, VOLUME_HEADER, &STORE.to_bytes());
-        put(&mut headers, 0x58, &wide(self.store_size()));
-        put(&mut headers, 0x5c, &FORMATTED_HEALTHY);
+        let mut headers = HEADERS;
+        put(&mut headers, VOLUME_SIZE, &wide(self.size));
+        put(&mut headers, BLOCKS, &wide(self.size / BLOCK));
+        let sum = sum(&headers).wrapping_neg();
+        put(&mut headers, CHECKSUM, &sum.to_le_bytes());
+        put(&mut headers, STORE_SIZE, &wide(self.store_size()));
         headers
     }
 
@@ -159,10 +155,6 @@ fn sum(headers: &[u8; FIRST]) -> u16 {
 /// A size as the format has it.
 pub fn wide(size: usize) -> [u8; 4] {
     u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes()
-}
-
-fn narrow(size: usize) -> [u8; 2] {
-    u16::try_from(size).unwrap_or(u16::MAX).to_le_bytes()
 }
 
 /// Writes `field` at `offset` of `room`.

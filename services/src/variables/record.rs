@@ -8,7 +8,7 @@
 
 use super::layout::{FIRST, put, wide};
 use super::storage::ERASED;
-use super::{Key, Name};
+use super::{Key, Name, Phase};
 use uefi_raw::Guid;
 use uefi_raw::table::runtime::VariableAttributes;
 
@@ -47,7 +47,19 @@ pub struct Variable<'a> {
     pub data: &'a [u8],
 }
 
-impl Variable<'_> {
+impl<'a> Variable<'a> {
+    /// What identifies it, if its name is a string.
+    pub fn key(&self) -> Option<Key<'a>> {
+        let (vendor, name) = (self.vendor, Name::from_buffer(self.name)?);
+        Some(Key { vendor, name })
+    }
+
+    /// Whether callers in `phase` may know of it.
+    pub fn is_visible(&self, phase: Phase) -> bool {
+        let runtime = VariableAttributes::RUNTIME_ACCESS;
+        phase == Phase::Boot || self.attributes.contains(runtime)
+    }
+
     /// Whether `key` identifies this variable.
     pub fn is(&self, key: Key<'_>) -> bool {
         self.vendor == key.vendor && self.name == key.name.bytes()
@@ -144,6 +156,45 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The variable `key` in `variables`: its first complete record, or else the last
+/// of those whose replacement was not completed, as EDK2 has it.
+#[inline(never)]
+pub fn find<'a>(variables: &'a [u8], key: Key<'_>) -> Option<Record<'a>> {
+    let mut retiring = None;
+    for record in Records::new(variables).filter(|record| record.is(key)) {
+        if record.state == ADDED {
+            return Some(record);
+        }
+        retiring = Some(record);
+    }
+    retiring
+}
+
+/// The first variable behind `key`, or of all, that is visible in `phase`.
+#[inline(never)]
+pub fn after<'a>(variables: &'a [u8], key: Option<Key<'_>>, phase: Phase) -> Option<Variable<'a>> {
+    let mut records = Records::new(variables);
+    if let Some(key) = key {
+        let record = find(variables, key)?;
+        records.at = record.offset.saturating_add(record.size());
+    }
+    // A damaged store may have two records of a variable.
+    let current = |record: &Record<'_>| {
+        let key = record.content.key().filter(|_| record.is_live());
+        let current = key.and_then(|key| find(variables, key));
+        current.is_some_and(|current| current.offset == record.offset)
+    };
+    let next = records.find(|record| record.content.is_visible(phase) && current(record));
+    next.map(|record| record.content)
+}
+
+/// Bytes that the variables in `variables` take.
+#[inline(never)]
+pub fn taken(variables: &[u8]) -> usize {
+    let live = Records::new(variables).filter(Record::is_live);
+    live.fold(0, |sum, record| record.size().saturating_add(sum))
+}
+
 fn field<const N: usize>(header: &[u8], at: usize) -> Option<[u8; N]> {
     header.get(at..)?.first_chunk().copied()
 }
@@ -179,6 +230,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 
+    #[inline(never)]
     fn next(&mut self) -> Option<Record<'a>> {
         let record = Record::at(self.variables, self.at)?;
         self.at = self.at.saturating_add(record.size());

@@ -1,4 +1,5 @@
-//! Flash for tests: bits are only cleared, blocks are only erased, and every
+//! Flash for tests: bits are only cleared, or else the test fails; blocks are
+//! only erased, and every
 //! single write is remembered, to be undone or done again in part.
 #![expect(
     clippy::indexing_slicing,
@@ -97,7 +98,8 @@ impl Storage for Flash {
         let room = self.bytes.get_mut(offset..).ok_or(Failed)?;
         let room = room.get_mut(..bytes.len()).ok_or(Failed)?;
         for (index, (to, from)) in room.iter_mut().zip(bytes).enumerate() {
-            let after = *to & from;
+            let after = *from;
+            assert_eq!(after & !*to, 0, "a bit would have to be set");
             if after != *to {
                 self.steps.push(Step::Byte(offset + index, *to, after));
                 *to = after;

@@ -20,10 +20,11 @@ pub trait Storage {
     /// All there is.
     fn bytes(&self) -> &[u8];
 
-    /// Clears the bits at `offset` that are 0 in `bytes`.
+    /// Makes what is at `offset` `bytes`. No bit is set in them that is clear
+    /// there: real flash leaves such a bit clear, and QEMU's sets it.
     ///
     /// # Errors
-    /// When they are not all clear afterwards.
+    /// When it did not work.
     fn program(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Failed>;
 
     /// Sets all bits of the block at `offset`.

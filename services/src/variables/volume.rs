@@ -14,7 +14,7 @@ use super::layout::{FIRST, Layout};
 use super::record::{self, Variable};
 use super::record::{ADDED, DELETED, HEADER, HEADER_VALID, RETIRING, Record, Records, STATE};
 use super::storage::{BLOCK, Failed, Storage, is_blank};
-use super::{Error, Key, Name};
+use super::{Error, Key, Phase};
 use core::ops::Range;
 use uefi_raw::table::runtime::VariableAttributes;
 
@@ -88,15 +88,6 @@ impl<S: Storage> Volume<S> {
         }
     }
 
-    /// Opens the storage with another layout.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub(super) fn open_as(&mut self, layout: Layout) -> Result<Opened, Failed> {
-        self.layout = layout;
-        self.open()
-    }
-
     /// Gives the storage back.
     pub fn into_storage(self) -> S {
         self.storage
@@ -157,13 +148,11 @@ impl<S: Storage> Volume<S> {
         while let Some(record) = Records::from(self.variables(), at).next() {
             at = at.saturating_add(record.size());
             let offset = record.offset;
-            let replaced = |name| {
-                let vendor = record.content.vendor;
-                let current = self.place(Key { vendor, name });
+            let replaced = |key| {
+                let current = self.place(key);
                 current.is_some_and(|current| current.offset != offset)
             };
-            let name = Name::from_buffer(record.content.name);
-            if record.state == RETIRING && name.is_some_and(replaced) {
+            if record.state == RETIRING && record.content.key().is_some_and(replaced) {
                 self.clear(offset.saturating_add(STATE), DELETED)?;
             }
         }
@@ -180,51 +169,18 @@ impl<S: Storage> Volume<S> {
         Records::new(self.variables())
     }
 
-    /// The variable `key`: its first complete record, or else the last of those
-    /// whose replacement was not completed, as EDK2 has it.
-    fn record(&self, key: Key<'_>) -> Option<Record<'_>> {
-        let mut retiring = None;
-        for record in self.records().filter(|record| record.is(key)) {
-            if record.state == ADDED {
-                return Some(record);
-            }
-            retiring = Some(record);
-        }
-        retiring
-    }
-
     pub(super) fn place(&self, key: Key<'_>) -> Option<Place> {
-        self.record(key).map(Place::from)
+        record::find(self.variables(), key).map(Place::from)
     }
 
     /// The variable `key`.
     pub fn find(&self, key: Key<'_>) -> Option<Variable<'_>> {
-        self.record(key).map(|record| record.content)
+        record::find(self.variables(), key).map(|record| record.content)
     }
 
-    /// The first variable after `key`, or of all, that is `wanted`.
-    pub fn after(
-        &self,
-        key: Option<Key<'_>>,
-        wanted: impl Fn(&Variable<'_>) -> bool,
-    ) -> Option<Variable<'_>> {
-        let offset = match key {
-            None => FIRST,
-            Some(key) => self
-                .record(key)
-                .map(|record| record.offset.saturating_add(record.size()))?,
-        };
-        let mut records = Records::from(self.variables(), offset);
-        let next = records.find(|record| wanted(&record.content) && self.is_current(record));
-        next.map(|record| record.content)
-    }
-
-    /// Whether it is the record of its variable: a damaged store may have two.
-    fn is_current(&self, record: &Record<'_>) -> bool {
-        let vendor = record.content.vendor;
-        let name = Name::from_buffer(record.content.name).filter(|_| record.is_live());
-        let current = name.and_then(|name| self.record(Key { vendor, name }));
-        current.is_some_and(|current| current.offset == record.offset)
+    /// The first variable behind `key`, or of all, that is visible in `phase`.
+    pub fn after(&self, key: Option<Key<'_>>, phase: Phase) -> Option<Variable<'_>> {
+        record::after(self.variables(), key, phase)
     }
 
     /// Bytes for variables, their names and their headers.
@@ -234,8 +190,7 @@ impl<S: Storage> Volume<S> {
 
     /// Those of them that are not taken.
     pub fn remaining(&self) -> usize {
-        let live = self.records().filter(Record::is_live);
-        let taken = live.fold(0usize, |sum, record| sum.saturating_add(record.size()));
+        let taken = record::taken(self.variables());
         self.capacity().saturating_sub(taken)
     }
 
@@ -292,6 +247,7 @@ impl<S: Storage> Volume<S> {
 
     /// Writes `new` in place of `old`, behind the last record or, if there is no
     /// room, by rewriting the store.
+    #[inline(never)]
     fn add(&mut self, old: Option<Place>, new: &New<'_>) -> Result<(), Failed> {
         if let Some(old) = &old {
             self.end_others(new.key, old.offset)?;
@@ -331,6 +287,7 @@ impl<S: Storage> Volume<S> {
     }
 
     /// Ends all records of `key` but the one at `main`.
+    #[inline(never)]
     fn end_others(&mut self, key: Key<'_>, main: usize) -> Result<(), Failed> {
         loop {
             let mut records = self.records();
@@ -344,19 +301,20 @@ impl<S: Storage> Volume<S> {
 
     /// Clears the bits of one byte that are 0 in `mask`: one step, done or not.
     pub(super) fn clear(&mut self, offset: usize, mask: u8) -> Result<(), Failed> {
-        self.program(offset, &[mask])
+        let old = self.storage.bytes().get(offset).ok_or(Failed)?;
+        let new = old & mask;
+        self.program(offset, &[new])
     }
 
     /// Programs, and looks whether it was done.
+    #[inline(never)]
     pub(super) fn program(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Failed> {
         if is_blank(bytes) {
             return Ok(());
         }
         self.storage.program(offset, bytes)?;
         let found = self.storage.bytes().get(offset..).unwrap_or_default();
-        let done = |(found, wanted): (&u8, &u8)| found & !wanted == 0;
-        let all = found.len() >= bytes.len() && found.iter().zip(bytes).all(done);
-        if all { Ok(()) } else { Err(Failed) }
+        found.starts_with(bytes).then_some(()).ok_or(Failed)
     }
 
     /// Erases every block in `range` that is not blank.
@@ -375,6 +333,7 @@ impl<S: Storage> Volume<S> {
     }
 
     /// Programs what is in `from` at `to`.
+    #[inline(never)]
     pub(super) fn copy(&mut self, from: Range<usize>, to: usize) -> Result<(), Failed> {
         /// On the stack, of which an operating system may have little.
         const PIECE: usize = 128;

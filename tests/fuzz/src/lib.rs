@@ -95,7 +95,8 @@ impl Storage for Flash {
         let room = self.0.get_mut(offset..).ok_or(Failed)?;
         let room = room.get_mut(..bytes.len()).ok_or(Failed)?;
         for (to, from) in room.iter_mut().zip(bytes) {
-            *to &= from;
+            assert_eq!(from & !*to, 0, "a bit would have to be set");
+            *to = *from;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::build::image;
 use super::checks::{NV_BS_RT, POINTERS, check_everything_works, pointers_into};
 use super::machine::Machine;
-use ovmf_lite_services::resident::Clock;
+use ovmf_lite_services::resident::{Clock, Flash, Store};
 use r_efi::efi::{self, MemoryDescriptor, Status, TableHeader};
 use std::ptr;
 
@@ -115,6 +115,30 @@ fn a_hooked_service_is_left_to_its_owner() {
     );
     // SAFETY: as above.
     assert_eq!(unsafe { slot.read() }, hook);
+}
+
+#[test]
+fn flash_has_to_be_mapped() {
+    let (address, size) = (0x7000_0000, 2 * 4096);
+    // Of a size that no store has, it is not touched.
+    let machine = Machine::with(image(), |facts| facts.flash = Flash { address, size });
+    assert_eq!(machine.handoff.store, Store::UNKNOWN_SIZE);
+    assert_eq!(machine.set("V", NV_BS_RT, b"v"), Status::SUCCESS);
+    machine.exit_boot_services();
+    let mut map = address_map(&machine);
+    let flash = MemoryDescriptor {
+        physical_start: address,
+        number_of_pages: 1,
+        ..map[OURS]
+    };
+    map.push(flash);
+    let status = machine.set_virtual_address_map(&map, 48);
+    assert_eq!(status, Status::NO_MAPPING, "half of it is");
+    map.push(MemoryDescriptor {
+        number_of_pages: 2,
+        ..flash
+    });
+    assert_eq!(machine.set_virtual_address_map(&map, 48), Status::SUCCESS);
 }
 
 /// Which descriptor of [`address_map`] is about the image.

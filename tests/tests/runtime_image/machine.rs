@@ -7,7 +7,7 @@
 use super::views::Views;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::resident::{
-    Clock, Entry, HANDOFF_VERSION, Handoff, Machine as Facts, Moment,
+    Clock, Entry, HANDOFF_VERSION, Handoff, Machine as Facts, Moment, Store,
 };
 use r_efi::efi::{Guid, MemoryDescriptor, RuntimeServices, Status, SystemTable, Time};
 use std::ffi::c_void;
@@ -45,6 +45,7 @@ pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
         configuration_tables: ptr::null_mut(),
         configuration_table_capacity: 0,
         rt_properties: ptr::null(),
+        store: Store(u32::MAX),
         exit_boot_services: None,
     }
 }
@@ -78,11 +79,17 @@ pub fn enter(file: &[u8], views: &Views, handoff: &mut Handoff) -> usize {
 impl Machine {
     /// A machine at boot.
     pub fn boot(file: &[u8], clock: Clock) -> Self {
+        Self::with(file, |facts| facts.clock = clock)
+    }
+
+    /// A machine at boot of which the firmware tells what `adjust` makes of it.
+    pub fn with(file: &[u8], adjust: impl FnOnce(&mut Facts)) -> Self {
         let size = pe::Image::parse(file)
             .expect("the image is a PE file")
             .size();
         let views = Views::new(size);
-        let mut handoff = handoff(clock, size);
+        let mut handoff = handoff(Clock::NONE, size);
+        adjust(&mut handoff.machine);
         assert_eq!(enter(file, &views, &mut handoff), 0, "entry point");
         let system = handoff.system_table.cast();
         Self {
