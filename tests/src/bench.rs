@@ -184,6 +184,20 @@ impl Bench {
         files.remove()
     }
 
+    /// `machine` with the userspace that runs `script`, which lies in `files`.
+    ///
+    /// # Errors
+    /// When a file cannot be had or written.
+    pub fn with(
+        &self,
+        machine: Machine,
+        system: System,
+        script: &str,
+        files: &Files,
+    ) -> Result<Machine> {
+        with_userspace(machine, system, script, files.directory())
+    }
+
     /// Starts `machine`, which brings a userspace of its own, and expects its
     /// script to succeed and to power the machine off.
     ///

@@ -21,4 +21,5 @@ pub mod pvh_loader;
 pub mod refusals;
 pub mod tpm;
 pub mod uki;
+pub mod variables;
 pub mod xen;

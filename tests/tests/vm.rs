@@ -7,7 +7,7 @@ use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
     compare, devices, display, guest_application, hotplug, kexec, lifecycle, linux, microvm,
-    pvh_loader, refusals, tpm, uki, xen,
+    pvh_loader, refusals, tpm, uki, variables, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -87,6 +87,7 @@ fn trials(all: bool) -> Vec<Trial> {
             compare::run(bench, model)
         })
     }));
+    trials.extend(variable_trials(all));
     trials.extend(clock_trials());
     trials.extend(reset_trials());
     trials.extend(pflash_reset_trials());
@@ -126,6 +127,28 @@ fn trials(all: bool) -> Vec<Trial> {
 fn xen_trials(all: bool) -> impl Iterator<Item = Trial> {
     let cases = xen::cases(all).into_iter();
     cases.map(|case| trial(case.name(), move |_| case.run()))
+}
+
+/// Variables in flash: kept, shared with OVMF, and written when QEMU is killed.
+fn variable_trials(all: bool) -> Vec<Trial> {
+    let sets = [
+        ("OVMF_CODE.fd", "OVMF_VARS.fd"),
+        ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
+    ];
+    let survive = sets.map(|(_, name)| {
+        trial(format!("variables-survive-{name}"), move |bench| {
+            variables::survive(bench, name)
+        })
+    });
+    let shared = sets.map(|(code, name)| {
+        trial(format!("variables-shared-{name}"), move |bench| {
+            variables::shared_with_ovmf(bench, code, name)
+        })
+    });
+    let killed = trial("variables-killed".into(), move |bench| {
+        variables::killed(bench, if all { 50 } else { 3 })
+    });
+    survive.into_iter().chain(shared).chain([killed]).collect()
 }
 
 /// The host's clock in two centuries, on a leap day and on the last of a year.
