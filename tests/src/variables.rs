@@ -23,6 +23,11 @@ boot=8be4df61-93ca-11d2-aa0d-00e098032b8c
 content() {
     hexdump -v -e '1/1 "%02x"' "$1"
 }
+# Writes a variable of $2 characters $3, as one write(2) has to.
+large() {
+    { printf '\7\0\0\0'; head -c $2 /dev/zero | tr '\0' $3; } > /tmp/large
+    dd if=/tmp/large of=$1-$guid bs=64k count=1 2> /dev/null
+}
 expect() {
     found=$(content "$1")
     [ "$found" = "$2" ] || { echo "FAILED: $1 is $found, expected $2"; exit 1; }
@@ -46,11 +51,18 @@ expect New-$guid 070000006e6577
 if [ -e Gone-$guid ]; then echo "FAILED: a deleted variable is back"; exit 1; fi
 "#;
 
+/// Replaces a variable until the store has been rewritten, or until there is no
+/// more room for OVMF, which rewrites the store at the next boot.
+const FILL: &str = r#"
+for i in $(seq 40); do
+    large Large 8000 $((i % 10)) || break
+done
+"#;
+
 /// Replaces a variable over and over, in a store that is nearly full, and says so
 /// after each time, on the console.
 const LOOP: &str = r#"
-head -c 50000 /dev/zero | tr '\0' x > /tmp/large
-{ printf '\7\0\0\0'; cat /tmp/large; } > Large-$guid
+large Large 50000 x || exit 1
 i=0
 [ -e Count-$guid ] && i=$(tail -c +5 Count-$guid)
 i=$((i))
@@ -90,12 +102,17 @@ fn machine(bench: &Bench, store: &Path, firmware: Option<PathBuf>) -> Machine {
 /// # Errors
 /// When they are not, or the firmware does not say where it keeps them.
 pub fn survive(bench: &Bench, name: &str) -> Result<()> {
-    let files = Files::create(&format!("variables-{name}"))?;
+    let files = Files::create(&format!("survive-{name}"))?;
     let store = template(&files, name)?;
     let size = fs::metadata(&store)?.len();
     let run = |script: &str, words: &str| {
         let script = format!("{PRELUDE}{script}");
-        let outcome = bench.succeed("variables", machine(bench, &store, None), LINUX, &script)?;
+        let outcome = bench.succeed(
+            &format!("survive-{name}-run"),
+            machine(bench, &store, None),
+            LINUX,
+            &script,
+        )?;
         let words = format!("variables in {} KiB of flash{words}", size >> 10);
         let said = outcome.console.contains(&words);
         ensure!(
@@ -114,7 +131,8 @@ pub fn survive(bench: &Bench, name: &str) -> Result<()> {
     files.remove()
 }
 
-/// What one firmware writes the other finds, both ways.
+/// What one firmware writes the other finds, both ways, and so it does after
+/// either of them has rewritten the store.
 ///
 /// # Errors
 /// When a variable is missing or wrong.
@@ -124,16 +142,26 @@ pub fn shared_with_ovmf(bench: &Bench, code: &str, name: &str) -> Result<()> {
     let theirs = || ovmf().map(|directory| Some(directory.join(code)));
     let run = |firmware, script: &str| {
         let script = format!("{PRELUDE}{script}");
-        bench.succeed("shared", machine(bench, &store, firmware), LINUX, &script)
+        bench.succeed(
+            &format!("shared-{name}-run"),
+            machine(bench, &store, firmware),
+            LINUX,
+            &script,
+        )
     };
-    run(None, WRITE)?;
-    run(
-        theirs()?,
-        &format!("{CHECK}printf '\\7\\0\\0\\0o' > Theirs-$guid"),
-    )?;
-    let mine = "expect Theirs-$guid 070000006f\nrm Theirs-$guid New-$guid";
+    run(None, &format!("{WRITE}{FILL}"))?;
+    let by_us = rewritings(&store)?;
+    let write = "printf '\\7\\0\\0\\0o' > Theirs-$guid || exit 1";
+    run(theirs()?, &format!("{CHECK}{write}{FILL}"))?;
+    run(theirs()?, CHECK)?;
+    let by_them = rewritings(&store)? - by_us;
+    ensure!(
+        by_us > 0 && by_them > 0,
+        "rewritten {by_us} and {by_them} times"
+    );
+    let remove = "expect Theirs-$guid 070000006f\nrm Theirs-$guid New-$guid\nls";
+    let outcome = run(None, &format!("{CHECK}{remove}"))?;
     // Boot entries that OVMF makes by itself.
-    let outcome = run(None, &format!("{CHECK}{mine}\nls"))?;
     let made = outcome.output.contains("BootOrder-") && outcome.output.contains("Boot0000-");
     ensure!(
         made,
@@ -145,6 +173,21 @@ pub fn shared_with_ovmf(bench: &Bench, code: &str, name: &str) -> Result<()> {
         "[ -e New-$guid ] && exit 1\nexpect Kept-$guid 070000006f6e6574776f",
     )?;
     files.remove()
+}
+
+/// How many times a store has been rewritten: entries of 80 bytes, all steps of
+/// which are done (EDK2 `FaultTolerantWriteDxe`).
+fn rewritings(store: &Path) -> Result<usize> {
+    let bytes = fs::read(store)?;
+    let working = if bytes.len() > 1 << 17 {
+        0x4_1000
+    } else {
+        0xf000
+    };
+    let entries = bytes[working + 32..working + 4096].chunks_exact(80);
+    Ok(entries
+        .take_while(|entry| (entry[0], entry[40]) == (0xf8, 0xf9))
+        .count())
 }
 
 /// QEMU is killed while the guest writes, `rounds` times: what the guest was told
