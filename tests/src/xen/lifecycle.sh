@@ -43,7 +43,7 @@ is_restored() {
 reboots() {
     forget guest
     timeout 20 xl reboot guest || fail "xl reboot: status $?"
-    wait_for guest $patience 'guest: ready'
+    comes_again guest $patience 'guest: ready'
 }
 
 shuts_down() {
@@ -56,6 +56,6 @@ resets_itself() {
     start resetting
     wait_for resetting $patience 'guest: output'
     forget resetting
-    wait_for resetting $patience 'guest: output'
+    comes_again resetting $patience 'guest: output'
     stop resetting
 }

@@ -130,6 +130,13 @@ wait_for() {
     done
 }
 
+# comes_again NAME SECONDS WORDS: the same for a guest that ends first and is made
+# anew, which takes an HVM guest some seconds.
+comes_again() {
+    eventually "$2" said "$1" "$3" ||
+        fail "$1: expected \`$3\` again within $2 s, last: $(last_line "$1")"
+}
+
 last_line() {
     console "$1" | tr -d '\r' | grep . | tail -n 1
 }
