@@ -121,6 +121,12 @@ pub enum Problem {
     Overflow(u64),
 }
 
+/// A name from the host, with nothing in it that a console would take for a
+/// command.
+fn printed(name: &str) -> impl fmt::Display {
+    name.as_bytes().escape_ascii()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "table loader, command {}: ", self.index)?;
@@ -128,20 +134,25 @@ impl fmt::Display for Error {
             Problem::Truncated => write!(f, "expected {ENTRY} bytes, found the script's end"),
             Problem::Name => write!(f, "expected a file name of at most {NAME} bytes with NUL"),
             Problem::NotAllocated(file) => {
-                write!(f, "expected {file:?} to be allocated by an earlier command")
+                write!(
+                    f,
+                    "expected {} to be allocated by an earlier command",
+                    printed(file)
+                )
             }
             Problem::Again(file) => write!(
                 f,
-                "expected each of at most {MAX_FILES} files to be allocated once, found {file:?}"
+                "expected each of at most {MAX_FILES} files to be allocated once, found {}",
+                printed(file)
             ),
             Problem::Host(file, HostError::NoFile) => {
-                write!(f, "expected the host to have a file {file:?}")
+                write!(f, "expected the host to have a file {}", printed(file))
             }
             Problem::Host(file, HostError::NoMemory) => {
-                write!(f, "no memory for {file:?}: give the guest more")
+                write!(f, "no memory for {}: give the guest more", printed(file))
             }
             Problem::Host(file, HostError::Transfer) => {
-                write!(f, "the host failed to transfer {file:?}")
+                write!(f, "the host failed to transfer {}", printed(file))
             }
             Problem::Alignment(found) => {
                 write!(f, "expected a power of two as alignment, found {found}")
@@ -156,7 +167,8 @@ impl fmt::Display for Error {
                 size,
             } => write!(
                 f,
-                "{length} bytes at offset {offset:#x} are not inside {file:?} of {size:#x} bytes"
+                "{length} bytes at offset {offset:#x} are not inside {} of {size:#x} bytes",
+                printed(file)
             ),
             Problem::Overflow(value) => {
                 write!(f, "the pointer {value:#x} does not fit its field")
