@@ -51,6 +51,16 @@ expect New-$guid 070000006e6577
 if [ -e Gone-$guid ]; then echo "FAILED: a deleted variable is back"; exit 1; fi
 "#;
 
+const KEYS: &str = r#"
+db=db-d719b2cb-3d3a-4596-a3bc-dad00e67656f
+for key in PK-$boot KEK-$boot $db; do
+    [ "$(content $key | cut -c1-8)" = 27000000 ] || { echo "FAILED: no $key"; exit 1; }
+done
+chattr -i $db
+if rm $db || printf '\7\0\0\0x' > $db; then echo "FAILED: changed"; exit 1; fi
+exit 0
+"#;
+
 /// Replaces a variable until the store has been rewritten, or until there is no
 /// more room for OVMF, which rewrites the store at the next boot.
 const FILL: &str = r#"
@@ -172,6 +182,24 @@ pub fn shared_with_ovmf(bench: &Bench, code: &str, name: &str) -> Result<()> {
         theirs()?,
         "[ -e New-$guid ] && exit 1\nexpect Kept-$guid 070000006f6e6574776f",
     )?;
+    files.remove()
+}
+
+/// The keys in Debian's template with Microsoft's are seen, and stay as they are.
+///
+/// # Errors
+/// When one is missing, or can be changed without a signature.
+pub fn keys(bench: &Bench) -> Result<()> {
+    let files = Files::create("keys")?;
+    let store = template(&files, "OVMF_VARS_4M.ms.fd")?;
+    let before = fs::read(&store)?;
+    let script = format!("{PRELUDE}{KEYS}");
+    bench.succeed("keys-run", machine(bench, &store, None), LINUX, &script)?;
+    let same = fs::read(&store)? == before;
+    ensure!(
+        same,
+        "expected the file of the store as it was, found it changed"
+    );
     files.remove()
 }
 

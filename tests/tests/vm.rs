@@ -148,7 +148,12 @@ fn variable_trials(all: bool) -> Vec<Trial> {
     let killed = trial("variables-killed".into(), move |bench| {
         variables::killed(bench, if all { 50 } else { 3 })
     });
-    survive.into_iter().chain(shared).chain([killed]).collect()
+    let keys = trial("variables-keys".into(), variables::keys);
+    survive
+        .into_iter()
+        .chain(shared)
+        .chain([killed, keys])
+        .collect()
 }
 
 /// The host's clock in two centuries, on a leap day and on the last of a year.

@@ -67,6 +67,7 @@ fn store() -> Flash {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "much to copy")]
 fn a_formatted_store_is_the_template() {
     for (size, working, headers) in [
         (0x2_0000, 0xf000, HEADERS_128K),
@@ -118,6 +119,7 @@ fn what_edk2_has_not_really_begun_is_dropped() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "much to copy")]
 fn what_is_to_be_rewritten_is_queued_as_edk2_does() {
     let (mut volume, _) = open(store(), LAYOUT);
     let large = vec![1; LAYOUT.capacity() / 2];
@@ -138,6 +140,7 @@ fn what_is_to_be_rewritten_is_queued_as_edk2_does() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "much to copy")]
 fn a_full_queue_makes_room() {
     let (mut volume, _) = open(store(), LAYOUT);
     let name = utf16("L");
@@ -152,6 +155,7 @@ fn a_full_queue_makes_room() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "much to copy")]
 fn one_write_rewrites_the_store_once_and_a_deletion_never() {
     let (mut volume, _) = open(store(), LAYOUT);
     let fill = vec![1; LAYOUT.capacity() - 300];
@@ -236,6 +240,7 @@ fn volatile_variables_never_reach_the_flash() {
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "much to copy")]
     fn a_damaged_store_is_usable(
         damage in prop::collection::vec((0usize..0x1_2000, any::<u8>()), 1..40),
         near in prop::collection::vec((0usize..0xc0, any::<u8>()), 0..4),
