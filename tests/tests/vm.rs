@@ -21,106 +21,139 @@ fn main() {
     libtest_mimic::run(&arguments, trials(all)).exit();
 }
 
+/// All of them; the longest come first, so that at the end both processors are busy.
 fn trials(all: bool) -> Vec<Trial> {
-    let mut trials: Vec<_> = linux::cases(all).into_iter().map(linux_trial).collect();
+    let mut trials: Vec<_> = xen_trials(all).collect();
+    trials.extend(linux::cases(all).into_iter().map(linux_trial));
+    trials.extend(application_trials());
+    trials.extend(lifecycle_trials());
+    trials.extend(device_trials());
+    trials.extend(image_trials());
+    trials.extend(variable_trials(all));
+    trials.extend(clock_trials());
+    trials.extend(reset_trials());
+    trials.extend(pflash_reset_trials());
+    trials.extend(refusal_trials());
+    trials.extend(little_trials());
+    trials
+}
+
+/// The application that tests the firmware from inside.
+fn application_trials() -> Vec<Trial> {
     let places = [("q35", "128M"), ("pc", "6G"), ("microvm", "256M")];
-    trials.extend(places.map(|(model, memory)| {
+    let runs = places.map(|(model, memory)| {
         let run = move |bench: &Bench| guest_application::run(bench, model, memory);
         trial(format!("guest-application-{model}"), run)
-    }));
-    trials.push(trial(
-        "guest-application-initrd".into(),
-        guest_application::run_with_initrd,
-    ));
-    trials.extend(["acpi", "efi"].map(|method| {
+    });
+    let others = [
+        trial(
+            "guest-application-initrd".into(),
+            guest_application::run_with_initrd,
+        ),
+        trial("exception".into(), guest_application::fault),
+    ];
+    runs.into_iter().chain(others).collect()
+}
+
+/// Boots that follow each other, and one by another way.
+fn lifecycle_trials() -> Vec<Trial> {
+    let resets = ["acpi", "efi"].map(|method| {
         trial(format!("reset-{method}"), move |bench| {
             lifecycle::reset(bench, method)
         })
-    }));
-    trials.push(trial("ten-boots".into(), lifecycle::ten_boots));
-    trials.push(trial("fw-cfg-by-port".into(), lifecycle::by_port));
-    trials.extend(["pc", "q35"].map(|model| {
-        trial(format!("devices-{model}"), move |bench| {
-            devices::run(bench, model)
+    });
+    let kexecs = [Release::Bookworm, Release::Trixie].map(|release| {
+        trial(format!("kexec-{}", release.linux()), move |bench| {
+            kexec::run(bench, release)
         })
-    }));
-    trials.extend([("mmio", false), ("pci", true)].map(|(bus, pci)| {
+    });
+    let others = [
+        trial("ten-boots".into(), lifecycle::ten_boots),
+        trial("fw-cfg-by-port".into(), lifecycle::by_port),
+    ];
+    resets.into_iter().chain(kexecs).chain(others).collect()
+}
+
+/// What is plugged into the machines, and how it looks under OVMF.
+fn device_trials() -> Vec<Trial> {
+    type Run = fn(&Bench, &str) -> anyhow::Result<()>;
+    let runs: [(_, Run); 4] = [
+        ("devices", devices::run),
+        ("hotplug", hotplug::run),
+        ("display", display::run),
+        ("compare", compare::run),
+    ];
+    let on_both = runs.into_iter().flat_map(|(name, run)| {
+        ["pc", "q35"].map(|model| trial(format!("{name}-{model}"), move |bench| run(bench, model)))
+    });
+    let microvm = [("mmio", false), ("pci", true)].map(|(bus, pci)| {
         trial(format!("devices-microvm-{bus}"), move |bench| {
             microvm::devices(bench, pci)
         })
-    }));
+    });
     let interfaces = [("pc", "tpm-tis"), ("q35", "tpm-tis"), ("q35", "tpm-crb")];
-    trials.extend(interfaces.map(|(model, interface)| {
+    let tpm = interfaces.map(|(model, interface)| {
         trial(format!("{interface}-{model}"), move |bench| {
             tpm::run(bench, model, interface)
         })
-    }));
-    trials.extend(["pc", "q35"].map(|model| {
-        trial(format!("hotplug-{model}"), move |bench| {
-            hotplug::run(bench, model)
-        })
-    }));
-    trials.extend(["pc", "q35"].map(|model| {
-        trial(format!("display-{model}"), move |bench| {
-            display::run(bench, model)
-        })
-    }));
-    trials.push(trial("exception".into(), guest_application::fault));
+    });
+    on_both.chain(microvm).chain(tpm).collect()
+}
+
+/// Unified kernel images.
+fn image_trials() -> impl Iterator<Item = Trial> {
     let images = [
         ("pc", Entry::Bios, Maker::Objcopy),
         ("pc", Entry::Pvh, Maker::Ukify),
         ("q35", Entry::Pvh, Maker::Objcopy),
         ("q35", Entry::Bios, Maker::Ukify),
     ];
-    trials.extend(images.map(|(model, entry, maker)| {
+    images.into_iter().map(|(model, entry, maker)| {
         trial(format!("uki-{}-{model}", maker.name()), move |bench| {
             uki::run(bench, model, entry, maker)
         })
-    }));
-    trials.extend([Release::Bookworm, Release::Trixie].map(|release| {
-        trial(format!("kexec-{}", release.linux()), move |bench| {
-            kexec::run(bench, release)
-        })
-    }));
-    trials.extend(["pc", "q35"].map(|model| {
-        trial(format!("compare-{model}"), move |bench| {
-            compare::run(bench, model)
-        })
-    }));
-    trials.extend(variable_trials(all));
-    trials.extend(clock_trials());
-    trials.extend(reset_trials());
-    trials.extend(pflash_reset_trials());
+    })
+}
+
+/// What is no kernel, or no description of a machine.
+fn refusal_trials() -> Vec<Trial> {
     let no_kernels: [(_, &[u8], _); 2] = [
         ("command-empty", b"", "the file is empty"),
         ("command-text", b"Not a kernel.\n", "not a PE image"),
     ];
-    trials.extend(no_kernels.map(|(name, content, words)| {
+    let commands = no_kernels.map(|(name, content, words)| {
         trial(name.into(), move |_| {
             refusals::by_command(name, content, words)
         })
-    }));
-    trials.extend(refusals::REFUSALS.map(|one| trial(one.name.into(), move |b| one.run(b))));
-    trials.push(trial("refused-nothing".into(), refusals::nothing_to_boot));
-    trials.extend([16, 32, 64].map(|mebibytes| {
-        trial(format!("refused-{mebibytes}M"), move |bench| {
-            refusals::too_little_memory(bench, mebibytes)
-        })
-    }));
-    trials.push(trial(
-        "refused-large-kernel".into(),
-        refusals::kernel_larger_than_memory,
-    ));
-    trials.push(trial("refused-machine".into(), refusals::unknown_machine));
-    trials.push(trial("refused-no-fw-cfg".into(), refusals::no_fw_cfg));
-    trials.extend(pvh_loader::CASES.map(|one| trial(one.name.into(), move |b| one.run(b))));
-    trials.extend(refusals::SCRIPTS.map(|(name, content, words)| {
+    });
+    let files = refusals::REFUSALS.map(|one| trial(one.name.into(), move |b| one.run(b)));
+    let loaders = pvh_loader::CASES.map(|one| trial(one.name.into(), move |b| one.run(b)));
+    let scripts = refusals::SCRIPTS.map(|(name, content, words)| {
         trial(name.into(), move |bench| {
             refusals::script(bench, name, &content(), words)
         })
-    }));
-    trials.extend(xen_trials(all));
-    trials
+    });
+    let all = commands.into_iter().chain(files);
+    all.chain(loaders).chain(scripts).collect()
+}
+
+/// Machines that have too little of something.
+fn little_trials() -> Vec<Trial> {
+    let memory = [16, 32, 64].map(|mebibytes| {
+        trial(format!("refused-{mebibytes}M"), move |bench| {
+            refusals::too_little_memory(bench, mebibytes)
+        })
+    });
+    let others = [
+        trial("refused-nothing".into(), refusals::nothing_to_boot),
+        trial(
+            "refused-large-kernel".into(),
+            refusals::kernel_larger_than_memory,
+        ),
+        trial("refused-machine".into(), refusals::unknown_machine),
+        trial("refused-no-fw-cfg".into(), refusals::no_fw_cfg),
+    ];
+    memory.into_iter().chain(others).collect()
 }
 
 /// Guests of a real Xen, which runs in QEMU itself.
