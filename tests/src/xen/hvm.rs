@@ -66,12 +66,20 @@ fn add(stage: &mut Stage, (release, memory, processors, vga): Guest) -> Result<(
     };
     let facts = format!(
         "UUID={UUID}\nMEMORY_KIB={}\nPROCESSORS={processors}\nTABLES=\"ACPI SMBIOS\"\n",
-        memory * 1024
+        memory * 1024 - video_kib(vga)
     );
     stage.guest(release, &format!("{facts}{HVM}{CHECKS}"), domain)?;
     stage.check(&name, &format!("succeed {name} $patience"));
     stage.step(&format!("rm -f {name}.initrd"));
     Ok(())
+}
+
+/// What `xl` takes of the guest's memory for a display (xl.cfg(5), `videoram`).
+fn video_kib(vga: &str) -> u64 {
+    match vga {
+        "stdvga" => 16 * 1024,
+        _ => 0,
+    }
 }
 
 /// 16-bit code that runs in front of the firmware's and damages hvmloader's
