@@ -10,7 +10,7 @@ mod opens;
 
 pub use opens::{Mode, Opener, Record};
 
-use alloc::collections::BTreeMap;
+use crate::sorted::Sorted;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -101,7 +101,7 @@ pub enum Search {
 #[derive(Default)]
 pub struct Handles {
     created: usize,
-    installed: BTreeMap<Key, Interface>,
+    installed: Sorted<Key, Interface>,
     opens: Opens,
 }
 
@@ -111,7 +111,7 @@ impl Handles {
     pub const fn new() -> Self {
         Self {
             created: 0,
-            installed: BTreeMap::new(),
+            installed: Sorted::new(),
             opens: Opens::new(),
         }
     }
@@ -147,8 +147,9 @@ impl Handles {
             return Err(Error::Full);
         }
         let handle = handle.map_or_else(|| self.create(), Ok)?;
-        let keyed = |(guid, interface): &Protocol| ((handle, *guid), *interface);
-        self.installed.extend(protocols.iter().map(keyed));
+        for (guid, interface) in protocols {
+            self.installed.insert((handle, *guid), *interface);
+        }
         Ok(handle)
     }
 

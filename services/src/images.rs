@@ -5,7 +5,7 @@
 
 use crate::handles::{HandleId, Interface};
 use crate::memory::{PageCount, PhysAddr};
-use alloc::collections::BTreeMap;
+use crate::sorted::Sorted;
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_loader::pe;
@@ -87,7 +87,7 @@ pub struct WrongState;
 /// All loaded images and the stack of running ones.
 #[derive(Default)]
 pub struct Images {
-    loaded: BTreeMap<HandleId, Image>,
+    loaded: Sorted<HandleId, Image>,
     running: Vec<(HandleId, usize)>,
 }
 
@@ -96,7 +96,7 @@ impl Images {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            loaded: BTreeMap::new(),
+            loaded: Sorted::new(),
             running: Vec::new(),
         }
     }

@@ -48,6 +48,8 @@ pub mod physical;
 #[cfg(feature = "boot")]
 pub mod pvh;
 #[cfg(feature = "boot")]
+mod sorted;
+#[cfg(feature = "boot")]
 pub mod tables;
 #[cfg(feature = "boot")]
 pub mod terminal;

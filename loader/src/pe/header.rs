@@ -7,19 +7,27 @@
 
 use core::fmt;
 
-use goblin::error::Error as GoblinError;
 use goblin::pe::characteristic::IMAGE_FILE_RELOCS_STRIPPED;
-use goblin::pe::data_directories::DataDirectory;
+use goblin::pe::data_directories::{DataDirectory, SIZEOF_DATA_DIRECTORY};
 use goblin::pe::header::{
-    COFF_MACHINE_X86_64, CoffHeader, Header, PE_POINTER_OFFSET, SIZEOF_COFF_HEADER, SIZEOF_PE_MAGIC,
+    COFF_MACHINE_X86_64, CoffHeader, PE_POINTER_OFFSET, SIZEOF_COFF_HEADER, SIZEOF_PE_MAGIC,
 };
-use goblin::pe::optional_header::{IMAGE_NT_OPTIONAL_HDR64_MAGIC, OptionalHeader};
+use goblin::pe::optional_header::{
+    IMAGE_NT_OPTIONAL_HDR64_MAGIC, SIZEOF_STANDARD_FIELDS_64, SIZEOF_WINDOWS_FIELDS_64,
+};
 use goblin::pe::section_table::SIZEOF_SECTION_TABLE;
 
 use super::{Error, PAGE, Part, Subsystem};
 
 /// Where the optional header starts, from the PE signature on.
 const OPTIONAL_HEADER: usize = SIZEOF_PE_MAGIC + SIZEOF_COFF_HEADER;
+
+/// Where the data directories start in the optional header, their number in
+/// front of them.
+const DATA_DIRECTORIES: usize = SIZEOF_STANDARD_FIELDS_64 + SIZEOF_WINDOWS_FIELDS_64;
+const NUMBER_OF_DIRECTORIES: usize = DATA_DIRECTORIES - 4;
+/// What the format has names for.
+const MAX_DIRECTORIES: u32 = 16;
 
 /// The loader of Windows stops here as well (Microsoft PE Format, "COFF File
 /// Header"); it bounds the memory a hostile file can make us use.
@@ -47,7 +55,7 @@ impl<'a> Headers<'a> {
     pub fn parse(file: &'a [u8]) -> Result<Self, Error> {
         let pe = pe_offset(file)?;
         let coff = coff_header(file, pe)?;
-        let optional = optional_header(file, pe, &coff)?;
+        let optional = OptionalHeader::parse(file, pe, &coff)?;
         let section_table = pe
             .saturating_add(OPTIONAL_HEADER)
             .saturating_add(coff.size_of_optional_header.into());
@@ -62,25 +70,21 @@ impl<'a> Headers<'a> {
         file: &'a [u8],
         section_table: &'a [u8],
         coff: &CoffHeader,
-        optional: &OptionalHeader,
+        optional: &OptionalHeader<'_>,
     ) -> Result<Self, Error> {
-        let fields = &optional.windows_fields;
-        let directories = &optional.data_directories;
-        let relocations = directories.get_base_relocation_table();
-        let certificates = directories.get_certificate_table();
-        let imports = directories.get_import_table();
+        let size_of_headers = optional.number(60);
         Ok(Self {
-            bytes: slice(file, Part::Headers, 0, fields.size_of_headers as usize)?,
+            bytes: slice(file, Part::Headers, 0, size_of_headers as usize)?,
             section_table: section_table.as_chunks().0,
-            relocations: relocations.copied().unwrap_or_default(),
-            certificates: certificates.copied().unwrap_or_default(),
-            size_of_image: fields.size_of_image,
-            section_alignment: fields.section_alignment,
-            entry: optional.standard_fields.address_of_entry_point,
-            image_base: fields.image_base,
-            subsystem: Subsystem(fields.subsystem),
+            relocations: optional.directory(5),
+            certificates: optional.directory(4),
+            size_of_image: optional.number(56),
+            section_alignment: optional.number(32),
+            entry: optional.number(16),
+            image_base: u64::from_le_bytes(optional.field(24)),
+            subsystem: Subsystem(u16::from_le_bytes(optional.field(68))),
             relocations_stripped: coff.characteristics & IMAGE_FILE_RELOCS_STRIPPED != 0,
-            imports: imports.is_some_and(|directory| directory.size != 0),
+            imports: optional.directory(1).size != 0,
         })
     }
 
@@ -167,19 +171,55 @@ fn coff_header(file: &[u8], pe: usize) -> Result<CoffHeader, Error> {
     Ok(coff)
 }
 
-/// goblin is shown no more than `SizeOfOptionalHeader` bytes, so that data
-/// directories cannot be read out of the section table.
-fn optional_header(file: &[u8], pe: usize, coff: &CoffHeader) -> Result<OptionalHeader, Error> {
-    let size = coff.size_of_optional_header;
-    let length = OPTIONAL_HEADER.saturating_add(size.into());
-    let bytes = slice(file, Part::PeHeader, pe, length)?;
-    match Header::parse_without_dos(bytes).map(|header| header.optional_header) {
-        Ok(Some(header)) if header.standard_fields.magic == IMAGE_NT_OPTIONAL_HDR64_MAGIC => {
-            Ok(header)
+/// The optional header, read field by field: goblin's reader comes with that of
+/// PE32 and is five times as large.
+struct OptionalHeader<'a>(&'a [u8]);
+
+impl<'a> OptionalHeader<'a> {
+    /// Checks that all fields and data directories are inside of
+    /// `SizeOfOptionalHeader`: behind it is the section table.
+    fn parse(file: &'a [u8], pe: usize, coff: &CoffHeader) -> Result<Self, Error> {
+        let size = coff.size_of_optional_header;
+        let start = pe.saturating_add(OPTIONAL_HEADER);
+        let bytes = slice(file, Part::PeHeader, start, size.into())?;
+        let short = HeaderError::SizeOfOptionalHeader(size);
+        let magic = *bytes.first_chunk().ok_or_else(|| short.clone())?;
+        match u16::from_le_bytes(magic) {
+            IMAGE_NT_OPTIONAL_HDR64_MAGIC => {}
+            other => return Err(HeaderError::Magic(other.into()).into()),
         }
-        Ok(Some(header)) => Err(HeaderError::Magic(header.standard_fields.magic.into()).into()),
-        Err(GoblinError::BadMagic(magic)) => Err(HeaderError::Magic(magic).into()),
-        Ok(None) | Err(_) => Err(HeaderError::SizeOfOptionalHeader(size).into()),
+        let header = Self(bytes);
+        let directories = match header.number(NUMBER_OF_DIRECTORIES) {
+            number if number > MAX_DIRECTORIES => return Err(short.into()),
+            number => (number as usize).saturating_mul(SIZEOF_DATA_DIRECTORY),
+        };
+        if bytes.len() < DATA_DIRECTORIES.saturating_add(directories) {
+            return Err(short.into());
+        }
+        Ok(header)
+    }
+
+    /// The field at `offset`, zeros behind the end.
+    fn field<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let field = self.0.get(offset..).and_then(|rest| rest.first_chunk());
+        field.copied().unwrap_or([0; N])
+    }
+
+    fn number(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.field(offset))
+    }
+
+    /// The data directory `index`, an empty one where there are fewer.
+    fn directory(&self, index: u32) -> DataDirectory {
+        if index >= self.number(NUMBER_OF_DIRECTORIES) {
+            return DataDirectory::default();
+        }
+        let before = (index as usize).saturating_mul(SIZEOF_DATA_DIRECTORY);
+        let offset = DATA_DIRECTORIES.saturating_add(before);
+        DataDirectory {
+            virtual_address: self.number(offset),
+            size: self.number(offset.saturating_add(4)),
+        }
     }
 }
 

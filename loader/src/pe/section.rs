@@ -11,7 +11,6 @@ use core::ops::Range;
 
 use goblin::pe::section_table::{
     IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_READ, IMAGE_SCN_MEM_WRITE, SIZEOF_SECTION_TABLE,
-    SectionTable,
 };
 
 use super::header::{Headers, slice};
@@ -61,27 +60,38 @@ impl<'a> Section<'a> {
         header: &[u8; SIZEOF_SECTION_TABLE],
         size_of_image: u32,
     ) -> Result<Option<Self>, Error> {
-        let (name, table) = section_header(header)?;
-        let part = Part::Section(name);
-        let raw_size = table.size_of_raw_data as usize;
+        let Some((name, fields)) = header.split_first_chunk() else {
+            return Ok(None); // never: there are 40 bytes
+        };
+        let name = SectionName(*name);
+        // goblin's reader would follow a name such as `/4` into the string
+        // table, which placing an image does not need and which need not exist.
+        let field = |index| {
+            fields
+                .as_chunks()
+                .0
+                .get(index)
+                .map_or(0, |field| u32::from_le_bytes(*field))
+        };
+        let (raw_size, pointer) = (field(2) as usize, field(3) as usize);
         let raw = match raw_size {
             0 => &[],
-            _ => slice(file, part, table.pointer_to_raw_data as usize, raw_size)?,
+            _ => slice(file, Part::Section(name), pointer, raw_size)?,
         };
-        let virtual_size = match table.virtual_size {
-            0 => table.size_of_raw_data,
+        let virtual_size = match field(0) {
+            0 => field(2),
             size => size,
         };
         let section = Self {
             name,
-            rva: table.virtual_address,
+            rva: field(1),
             virtual_size,
             raw: raw.get(..virtual_size as usize).unwrap_or(raw),
             file_end: match raw_size {
                 0 => 0,
-                _ => raw_size.saturating_add(table.pointer_to_raw_data as usize),
+                _ => raw_size.saturating_add(pointer),
             },
-            characteristics: table.characteristics,
+            characteristics: field(7),
         };
         if section.end() > size_of_image as usize {
             return Err(SectionError::OutsideImage {
@@ -117,9 +127,11 @@ impl fmt::Display for SectionName {
 pub(super) fn parse<'a>(file: &'a [u8], headers: &Headers<'a>) -> Result<Vec<Section<'a>>, Error> {
     let mut sections = Vec::with_capacity(headers.section_table.len());
     for header in headers.section_table {
-        sections.extend(Section::parse(file, header, headers.size_of_image)?);
+        if let Some(section) = Section::parse(file, header, headers.size_of_image)? {
+            let behind = |other: &Section<'_>| other.rva <= section.rva;
+            sections.insert(sections.partition_point(behind), section);
+        }
     }
-    sections.sort_unstable_by_key(|section| section.rva);
     check_overlaps(headers, &sections)?;
     Ok(sections)
 }
@@ -142,27 +154,10 @@ fn check_overlaps(headers: &Headers<'_>, sections: &[Section<'_>]) -> Result<(),
     Ok(())
 }
 
-/// goblin would follow `/4` into the string table, which placing an image does
-/// not need and which need not be there: it is shown an empty name.
-fn section_header(
-    header: &[u8; SIZEOF_SECTION_TABLE],
-) -> Result<(SectionName, SectionTable), SectionError> {
-    let mut header = *header;
-    let mut name = [0; 8];
-    for (to, from) in name.iter_mut().zip(&mut header) {
-        *to = core::mem::take(from);
-    }
-    let name = SectionName(name);
-    let table = SectionTable::parse(&header, &mut 0, 0).map_err(|_| SectionError::Header(name))?;
-    Ok((name, table))
-}
-
 /// Why a section is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the numbers of the message")]
 pub enum SectionError {
-    /// The section header cannot be read.
-    Header(SectionName),
     /// The section does not end inside of the image.
     OutsideImage {
         name: SectionName,
@@ -181,7 +176,6 @@ pub enum SectionError {
 impl fmt::Display for SectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Header(name) => write!(f, "the header of section {name} cannot be read"),
             Self::OutsideImage {
                 name,
                 range,

@@ -27,7 +27,7 @@ pub use system::{install_configuration_table, power_off};
 
 use crate::boot::{Boot, Machine};
 use crate::resident::Handoff;
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 use uefi_raw::Status;
 use uefi_raw::table::system::SystemTable;
 
@@ -72,13 +72,22 @@ fn with_edge<R>(
     service: &'static str,
     call: impl FnOnce(&mut Edge) -> Result<R, Status>,
 ) -> Result<R, Status> {
-    let Some(mut edge) = EDGE.try_lock() else {
+    lock(service)
+        .as_mut()
+        .ok_or(Status::UNSUPPORTED)
+        .and_then(call)
+}
+
+/// The lock for `service`. Not generic, and so not copied into each of them.
+#[inline(never)]
+fn lock(service: &'static str) -> MutexGuard<'static, Option<Edge>> {
+    let Some(edge) = EDGE.try_lock() else {
         reentered(service);
     };
     if let Some(mut holder) = HOLDER.try_lock() {
         *holder = service;
     }
-    edge.as_mut().ok_or(Status::UNSUPPORTED).and_then(call)
+    edge
 }
 
 #[expect(

@@ -7,7 +7,6 @@ use super::capability::Slot;
 use super::scan::Node;
 use super::space::Space;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 /// What is kept free behind bridges where devices may be plugged in, and other
 /// things one can do without.
@@ -94,12 +93,13 @@ fn items<'a>(nodes: &'a mut [Node], class: Class, padding: &Padding) -> Vec<Item
                 bar.address = None;
                 continue;
             }
-            items.push(Item {
+            let item = Item {
                 size: bar.size,
                 alignment: bar.size,
                 wide: bar.wide,
                 address: &mut bar.address,
-            });
+            };
+            add(&mut items, item);
         }
         let windows = node.bridge.iter_mut().flat_map(|it| &mut it.windows);
         for window in windows.filter(|window| window.class == class) {
@@ -107,16 +107,23 @@ fn items<'a>(nodes: &'a mut [Node], class: Class, padding: &Padding) -> Vec<Item
                 window.address = None;
                 continue;
             }
-            items.push(Item {
+            let item = Item {
                 size: window.size,
                 alignment: window.alignment,
                 wide: class == Class::Prefetchable,
                 address: &mut window.address,
-            });
+            };
+            add(&mut items, item);
         }
     }
-    items.sort_unstable_by_key(|item| Reverse((item.alignment, item.size)));
     items
+}
+
+/// Adds `item` behind those that are at least as large.
+fn add<'a>(items: &mut Vec<Item<'a>>, item: Item<'a>) {
+    let extent = (item.alignment, item.size);
+    let index = items.partition_point(|other| (other.alignment, other.size) >= extent);
+    items.insert(index, item);
 }
 
 /// Puts items behind each other from `base` on. Returns size and alignment.

@@ -65,7 +65,7 @@ fn files_that_end_too_early() {
     let file = paged().build();
     for (length, expected) in [
         (0x90, "the PE header needs bytes 0x80..0x98"),
-        (0x100, "the PE header needs bytes 0x80..0x188"),
+        (0x100, "the PE header needs bytes 0x98..0x188"),
         (0x190, "the section table needs bytes 0x188..0x228"),
         (0x3ff, "the area of SizeOfHeaders needs bytes 0x0..0x400"),
         (0x5ff, "section .text needs bytes 0x400..0x600"),
