@@ -10,6 +10,7 @@ pub mod devices;
 pub mod display;
 pub mod guest_application;
 pub mod hotplug;
+pub mod judges;
 pub mod kexec;
 pub mod lifecycle;
 pub mod linux;

@@ -6,8 +6,8 @@ use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
-    compare, devices, display, guest_application, hotplug, kexec, lifecycle, linux, microvm,
-    pvh_loader, refusals, tpm, uki, variables, xen,
+    compare, devices, display, guest_application, hotplug, judges, kexec, lifecycle, linux,
+    microvm, pvh_loader, refusals, tpm, uki, variables, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -29,6 +29,7 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(lifecycle_trials());
     trials.extend(device_trials());
     trials.extend(image_trials());
+    trials.extend(judge_trials());
     trials.extend(variable_trials(all));
     trials.extend(clock_trials());
     trials.extend(reset_trials());
@@ -113,6 +114,21 @@ fn image_trials() -> impl Iterator<Item = Trial> {
             uki::run(bench, model, entry, maker)
         })
     })
+}
+
+/// EFI programs of others.
+fn judge_trials() -> Vec<Trial> {
+    let grub = ["pc", "q35"].map(|model| {
+        trial(format!("judge-grub-{model}"), move |bench| {
+            judges::grub(bench, model)
+        })
+    });
+    let others = [
+        trial("judge-memtest86+".into(), judges::memtest),
+        trial("judge-hello-world".into(), judges::hello_world),
+        trial("judge-read-vars".into(), judges::read_vars),
+    ];
+    grub.into_iter().chain(others).collect()
 }
 
 /// What is no kernel, or no description of a machine.

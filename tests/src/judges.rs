@@ -1,0 +1,154 @@
+//! EFI programs that nobody here wrote, started as the guest's kernel: Debian's
+//! GRUB, memtest86+ and two of efitools.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use xtask::debian::{self, Suite};
+use xtask::guest::{Guest, Purpose};
+use xtask::process;
+use xtask::qemu::{Files, Machine};
+use xtask::tree::Tree;
+use xtask::vm::End;
+
+use crate::bench::{Bench, COMMAND_LINE, Release};
+
+/// Where GRUB's modules and the makers of its images are, with the libraries of
+/// the latter.
+const GRUB: [&str; 7] = [
+    "grub-efi-amd64-bin",
+    "grub-common",
+    "libdevmapper1.02.1",
+    "liblzma5",
+    "libpcre2-8-0",
+    "libselinux1",
+    "libudev1",
+];
+/// What a GRUB image has to have to find a kernel in itself and start it.
+const GRUB_MODULES: [&str; 6] = ["boot", "echo", "linux", "memdisk", "newc", "normal"];
+/// A word that only GRUB's configuration says.
+const GRUB_WORD: &str = "started-by-grub";
+const EFITOOLS: &str = "usr/lib/efitools/x86_64-linux-gnu";
+
+/// GRUB with a kernel and an initrd in its own memory disk starts them: it loads
+/// the kernel by LoadImage and StartImage, and brings the initrd itself.
+///
+/// # Errors
+/// When the kernel does not get to userspace.
+pub fn grub(bench: &Bench, model: &str) -> Result<()> {
+    let name = format!("judge-grub-{model}");
+    let files = Files::create(&format!("{name}-files"))?;
+    let image = files.directory().join("grub.efi");
+    fs::write(files.directory().join("memdisk"), memory_disk()?)?;
+    make_grub(files.directory(), &image)?;
+    let machine = program(bench, model, image, "");
+    let outcome = bench.report(&name, &machine)?;
+    ensure!(
+        outcome.console.contains(GRUB_WORD),
+        "expected `{GRUB_WORD}` on the console:\n{}",
+        outcome.console
+    );
+    files.remove()
+}
+
+fn memory_disk() -> Result<Vec<u8>> {
+    let kernel = Release::Bookworm.kernel()?;
+    let script = "grep -q BOOT_IMAGE= /proc/cmdline && [ -d /sys/firmware/efi/efivars ]";
+    let guest = Guest::new(&kernel, &[], &Purpose::Command(script.into()))?;
+    let configuration = format!(
+        "echo {GRUB_WORD}\nlinux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/initrd\nboot\n"
+    );
+    let mut tree = Tree::default();
+    tree.add_copy("boot/vmlinuz", &kernel.image)?;
+    tree.add_file("boot/initrd", &guest.initramfs()?);
+    tree.add_file("boot/grub/grub.cfg", configuration.as_bytes());
+    tree.initramfs()
+}
+
+fn make_grub(directory: &Path, image: &Path) -> Result<()> {
+    let packages = debian::fetch_all(Suite::Bookworm, &GRUB)?;
+    let [modules, programs, ..] = &packages[..] else {
+        unreachable!("a directory for each package");
+    };
+    let libraries = packages.iter().flat_map(|package| {
+        ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"].map(|part| package.join(part))
+    });
+    let mut make = std::process::Command::new(programs.join("usr/bin/grub-mkimage"));
+    make.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    make.args(["-O", "x86_64-efi", "-p", "(memdisk)/boot/grub", "-d"]);
+    make.arg(modules.join("usr/lib/grub/x86_64-efi"));
+    make.arg("-m").arg(directory.join("memdisk"));
+    process::run(make.arg("-o").arg(image).args(GRUB_MODULES))
+}
+
+/// memtest86+ finds no error in the memory that the memory map offers, and names
+/// the machine that SMBIOS does. Debian 12's version wants a graphics output
+/// protocol, from OVMF as well.
+///
+/// # Errors
+/// When it does not get to its fifth test, or finds an error.
+pub fn memtest(bench: &Bench) -> Result<()> {
+    let image = debian::fetch(Suite::Trixie, "memtest86+")?.join("boot/memtest86+x64.efi");
+    let machine = Machine {
+        memory: "64M".into(),
+        ..program(bench, "q35", image, "console=ttyS0 nobench nosmp")
+    };
+    bench.watch("judge-memtest86+", &machine, |console| {
+        let mut counts = console.split("Errors: ").skip(1);
+        counts.all(|count| count.starts_with("0 "))
+            && console.contains("Standard PC (Q35")
+            && console.contains("#4  [Moving inversions")
+    })
+}
+
+/// efitools' HelloWorld draws its box.
+///
+/// # Errors
+/// When it does not.
+pub fn hello_world(bench: &Bench) -> Result<()> {
+    let machine = program(bench, "q35", efitool("HelloWorld.efi")?, "HelloWorld.efi");
+    bench.watch("judge-hello-world", &machine, |console| {
+        console.contains("This file is used to prove you have managed")
+    })
+}
+
+/// efitools' ReadVars parses its load options and says how it is used. With
+/// fewer words it reads arrays that it never filled, under OVMF as well.
+///
+/// # Errors
+/// When it does not, or its status does not come back.
+pub fn read_vars(bench: &Bench) -> Result<()> {
+    let machine = program(
+        bench,
+        "q35",
+        efitool("ReadVars.efi")?,
+        "ReadVars.efi PK KEK db",
+    );
+    let outcome = bench.expect(
+        "judge-read-vars",
+        &machine,
+        End::Exited(1),
+        "Usage: ReadVars.efi: [-s|-n] [var]",
+    )?;
+    ensure!(
+        outcome.console.contains("INVALID_PARAMETER"),
+        "expected its status, INVALID_PARAMETER:\n{}",
+        outcome.console
+    );
+    Ok(())
+}
+
+fn efitool(name: &str) -> Result<PathBuf> {
+    let package = debian::fetch(Suite::Bookworm, "efitools")?;
+    Ok(package.join(EFITOOLS).join(name))
+}
+
+fn program(bench: &Bench, model: &str, image: PathBuf, options: &str) -> Machine {
+    Machine {
+        model: model.into(),
+        kernel: Some(image),
+        command_line: options.into(),
+        ..bench.machine()
+    }
+}
