@@ -7,6 +7,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null_mut};
 use linked_list_allocator::Heap;
 use spin::Mutex;
@@ -15,12 +16,14 @@ use spin::Mutex;
 const SIZE: usize = 512 * 1024;
 
 #[repr(C, align(4096))]
-struct Arena(UnsafeCell<[u8; SIZE]>);
+struct Arena(UnsafeCell<MaybeUninit<[u8; SIZE]>>);
 
 // SAFETY: only the allocator, behind its lock, touches the arena.
 unsafe impl Sync for Arena {}
 
-static ARENA: Arena = Arena(UnsafeCell::new([0; SIZE]));
+// Cleared by nobody: to clear it would be a third of the work of a whole start.
+#[unsafe(link_section = ".bss.uncleared.heap")]
+static ARENA: Arena = Arena(UnsafeCell::new(MaybeUninit::uninit()));
 
 struct Locked(Mutex<Heap>);
 

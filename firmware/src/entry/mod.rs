@@ -2,7 +2,7 @@
 //! one 64-bit entry.
 //!
 //! When `start64` calls [`crate::main`] we know that: the image runs at its
-//! link address, its bss is zero, the first 4 GiB are mapped one to one,
+//! link address, its bss is zero but for what is marked `uncleared`, the first 4 GiB are mapped one to one,
 //! interrupts are off, SSE works, and the stack below is ours alone.
 
 use core::arch::global_asm;
@@ -11,14 +11,10 @@ use core::arch::global_asm;
 /// §2.3.4 promises programs 128 KiB; the rest is for the services they call.
 const STACK_SIZE: usize = 160 * 1024;
 
-/// Page tables for the first 4 GiB: one PML4, one PDPT, four page directories.
-const PAGE_TABLE_PAGES: usize = 6;
-
 global_asm!(include_str!("reset.s"), options(att_syntax));
 global_asm!(
     include_str!("start.s"),
     stack_size = const STACK_SIZE,
-    page_table_bytes = const PAGE_TABLE_PAGES * 4096,
     main = sym crate::main,
     options(att_syntax)
 );

@@ -26,7 +26,7 @@ start32:
 
     // PML4[0] -> PDPT, PDPT[0..4] -> page directories.
     movl $page_tables + 0x1003, page_tables
-    movl $page_tables + 0x2003, %eax
+    movl $page_directories + 3, %eax
     movl $page_tables + 0x1000, %edi
     movl $4, %ecx
 1:  movl %eax, (%edi)
@@ -36,7 +36,7 @@ start32:
 
     // 2048 pages of 2 MiB: present, writable, large.
     movl $0x83, %eax
-    movl $page_tables + 0x2000, %edi
+    movl $page_directories, %edi
     movl $2048, %ecx
 2:  movl %eax, (%edi)
     addl $0x200000, %eax
@@ -87,7 +87,12 @@ gdt_pointer:
 .section .bss.entry, "aw", @nobits
 .balign 4096
 page_tables:
-    .skip {page_table_bytes}
+    .skip 0x2000
+
+.section .bss.uncleared.entry, "aw", @nobits
+.balign 4096
+page_directories:
+    .skip 0x4000
 stack:
     .skip {stack_size}
 stack_top:
