@@ -136,11 +136,21 @@ fn shutdown(memory: &impl Physical, fadt: &[u8]) -> Option<Write> {
 /// so nothing of it needs to be executed: NameString, PackageOp, PkgLength,
 /// NumElements, and a constant (§20.2).
 fn sleep_type_s5(dsdt: &[u8]) -> Option<u8> {
-    const NAMED_PACKAGE: &[u8] = b"_S5_\x12";
-    let at = dsdt
-        .windows(NAMED_PACKAGE.len())
-        .position(|bytes| bytes == NAMED_PACKAGE)?;
-    let package = dsdt.get(at.checked_add(NAMED_PACKAGE.len())?..)?;
+    const NAMED_PACKAGE: [u8; 5] = *b"_S5_\x12";
+    let mut package = dsdt;
+    // The last byte tells in most places that the name is not here, and how far
+    // the next place is where it may be.
+    let package = loop {
+        let (found, behind) = package.split_first_chunk::<5>()?;
+        let step = match found {
+            found if *found == NAMED_PACKAGE => break behind,
+            [.., b'_'] => 1,
+            [.., b'5'] => 2,
+            [.., b'S'] => 3,
+            _ => 5,
+        };
+        package = package.get(step..)?;
+    };
     let more_length = usize::from(package.first()? >> 6);
     match package.get(more_length.checked_add(2)?..)? {
         [0x00, ..] => Some(0),

@@ -7,10 +7,10 @@ use super::volume::{New, Place, Volume};
 use core::ops::Range;
 
 impl<S: Storage> Volume<S> {
-    /// Makes memory an empty store with `layout`.
+    /// Makes memory, which is all zero, an empty store with `layout`. It is not
+    /// erased: no record begins with zeros, and nobody else reads it.
     pub(super) fn clear_memory(&mut self, layout: Layout) {
         if let Some(memory) = self.storage.memory() {
-            memory.fill(ERASED);
             put(memory, 0, &layout.headers());
         }
         self.layout = layout;
