@@ -4,7 +4,7 @@
 //! Never waits for ever: a device that does not take a byte in bounded time
 //! loses it.
 
-use crate::ports::{read, write};
+use crate::ports::{read, write, write_string};
 use crate::xen::{self, Page};
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -17,6 +17,14 @@ const SERIAL_LCR: u16 = SERIAL + 3;
 const SERIAL_MCR: u16 = SERIAL + 4;
 const SERIAL_LSR: u16 = SERIAL + 5;
 const SERIAL_SCRATCH: u16 = SERIAL + 7;
+/// FIFO control when written, interrupt identification when read, where both
+/// upper bits say that there are FIFOs.
+const SERIAL_FIFO: u16 = SERIAL + 2;
+const FIFO_ON_AND_EMPTY: u8 = 0x07;
+const FIFO_IS_ON: u8 = 0xc0;
+/// Bytes that fit into an empty FIFO: of a 16550A, and as good as without one.
+const FIFO: u8 = 16;
+const NO_FIFO: u8 = 1;
 const LSR_DATA_READY: u8 = 1 << 0;
 const LSR_TRANSMIT_EMPTY: u8 = 1 << 5;
 /// How often the transmitter is asked before a byte is given up: far more than
@@ -30,44 +38,67 @@ const DEBUG_PORTS: [u16; 2] = [0x402, XEN_DEBUG_PORT];
 const XEN_DEBUG_PORT: u16 = 0xe9;
 const DEBUG_PRESENT: u8 = 0xe9;
 
+/// Which of the consoles are there. Asked once: each port access leaves the guest.
+#[derive(Clone, Copy)]
+struct Present {
+    /// Bytes that the serial port takes at once; 0 without one.
+    serial: u8,
+    debug: [bool; 2],
+}
+
+static PRESENT: Once<Present> = Once::new();
+
+fn present() -> Present {
+    *PRESENT.call_once(|| Present {
+        serial: set_serial_up(),
+        debug: DEBUG_PORTS.map(debug_present),
+    })
+}
+
 /// Xen's paravirtual console, if this is a domain that has one.
 static XEN_CONSOLE: Once<Option<XenConsole<Page>>> = Once::new();
 
-/// Sets the serial port up and sends log lines to the consoles.
+/// Sends log lines to the consoles.
 pub fn init() {
-    if serial_present() {
-        write(SERIAL_LCR, 0x80u8); // divisor latch
-        write(SERIAL, 1u8); // 115200 baud
-        write(SERIAL + 1, 0u8);
-        write(SERIAL_LCR, 0x03u8); // 8n1, latch off
-        write(SERIAL + 1, 0u8); // no interrupts
-        write(SERIAL + 2, 0x07u8); // FIFOs on and empty
-        write(SERIAL_MCR, 0x03u8); // DTR, RTS
-    }
     // Fails only when a logger is set already, and this is the only caller.
     let _ = log::set_logger(&Console);
     log::set_max_level(LevelFilter::Info);
 }
 
-fn serial_present() -> bool {
+/// Sets the serial port up. Returns [`Present::serial`].
+fn set_serial_up() -> u8 {
     write(SERIAL_SCRATCH, 0x5au8);
-    read::<u8>(SERIAL_SCRATCH) == 0x5a
+    if read::<u8>(SERIAL_SCRATCH) != 0x5a {
+        return 0;
+    }
+    write(SERIAL_LCR, 0x80u8); // divisor latch
+    write(SERIAL, 1u8); // 115200 baud
+    write(SERIAL + 1, 0u8);
+    write(SERIAL_LCR, 0x03u8); // 8n1, latch off
+    write(SERIAL + 1, 0u8); // no interrupts
+    write(SERIAL_FIFO, FIFO_ON_AND_EMPTY);
+    write(SERIAL_MCR, 0x03u8); // DTR, RTS
+    match read::<u8>(SERIAL_FIFO) & FIFO_IS_ON {
+        FIFO_IS_ON => FIFO,
+        _ => NO_FIFO,
+    }
 }
 
 /// Writes text as it is to the serial port, where there is none to Xen's console,
 /// and to the debug consoles.
 pub fn write_text(text: &str) {
-    let serial = serial_present();
-    let debug = DEBUG_PORTS.map(|port| (port, debug_present(port)));
-    for byte in text.bytes() {
-        if serial {
-            write_serial(byte);
-        }
-        for (port, _) in debug.iter().filter(|(_, present)| *present) {
-            write(*port, byte);
-        }
+    let Present { serial, debug } = present();
+    if serial != 0 {
+        text.as_bytes().chunks(serial.into()).for_each(write_serial);
     }
-    if let Some(console) = xen_console().filter(|_| !serial) {
+    for (port, _) in DEBUG_PORTS
+        .iter()
+        .zip(debug)
+        .filter(|(_, present)| *present)
+    {
+        write_string(*port, text.as_bytes());
+    }
+    if let Some(console) = xen_console().filter(|_| serial == 0) {
         console.write(text);
     }
 }
@@ -81,17 +112,18 @@ fn xen_console() -> Option<&'static XenConsole<Page>> {
     XEN_CONSOLE.call_once(|| xen::get()?.console()).as_ref()
 }
 
-fn write_serial(byte: u8) {
+/// Writes as many bytes as an empty transmitter takes.
+fn write_serial(bytes: &[u8]) {
     for _ in 0..MAX_POLLS {
         if read::<u8>(SERIAL_LSR) & LSR_TRANSMIT_EMPTY != 0 {
-            return write(SERIAL, byte);
+            return write_string(SERIAL, bytes);
         }
     }
 }
 
 /// Takes one byte that came in on the serial port or on Xen's console.
 pub fn read_byte() -> Option<u8> {
-    let ready = serial_present() && read::<u8>(SERIAL_LSR) & LSR_DATA_READY != 0;
+    let ready = present().serial != 0 && read::<u8>(SERIAL_LSR) & LSR_DATA_READY != 0;
     if ready {
         return Some(read(SERIAL));
     }

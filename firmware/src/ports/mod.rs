@@ -23,6 +23,20 @@ pub fn write<T: PortWrite>(port: u16, value: T) {
     unsafe { Port::new(port).write(value) }
 }
 
+/// Writes bytes one after the other to one I/O port.
+pub fn write_string(port: u16, bytes: &[u8]) {
+    // SAFETY: reads exactly the bytes; see the head of this file.
+    unsafe {
+        asm!(
+            "rep outsb",
+            in("dx") port,
+            inout("rsi") bytes.as_ptr() => _,
+            inout("rcx") bytes.len() => _,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+}
+
 /// Fills `buffer` with bytes read one after the other from one I/O port.
 pub fn read_string(port: u16, buffer: &mut [u8]) {
     // SAFETY: writes exactly the buffer; see the head of this file.

@@ -68,10 +68,12 @@ fn detect() -> Option<Xen> {
     if __cpuid(1).ecx & CPUID_HYPERVISOR == 0 {
         return None;
     }
-    let leaf = LEAVES.step_by(LEAF_STEP).find(|leaf| {
-        let found = __cpuid(*leaf);
-        [found.ebx, found.ecx, found.edx] == SIGNATURE
-    })?;
+    // Each CPUID leaves the guest. A hypervisor's first leaf names its last one,
+    // so where none is named there is no further hypervisor.
+    let leaves = LEAVES.step_by(LEAF_STEP).map(|leaf| (leaf, __cpuid(leaf)));
+    let (leaf, _) = leaves
+        .take_while(|(leaf, found)| found.eax >= *leaf)
+        .find(|(_, found)| [found.ebx, found.ecx, found.edx] == SIGNATURE)?;
     let version = __cpuid(leaf + 1).eax;
     Some(Xen {
         version: ((version >> 16) as u16, version as u16),
