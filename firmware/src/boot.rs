@@ -149,13 +149,11 @@ fn machine() -> Machine {
     }
 }
 
-/// Loads the kernel as an image and gives its file's memory back.
+/// Loads the kernel as an image.
 pub fn load(kernel: Kernel, command_line: &[u8]) -> Result<HandleId, Failure> {
     let origin = Origin::host(text::load_options(command_line));
-    let image = abi::images::load(kernel.file(), origin);
     let room = kernel.room();
-    kernel.release()?;
-    let image = image.map_err(Failure::Kernel)?;
+    let image = kernel.load(origin)?;
     match room {
         Some(room) if !room.is_in(&abi::memory_map()?) => Err(Failure::NoRoom(room)),
         _ => Ok(image),

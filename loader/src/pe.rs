@@ -13,6 +13,7 @@ mod error;
 mod header;
 mod relocation;
 mod section;
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ pub use error::{Error, Part, PlaceError};
 pub use header::HeaderError;
 pub use relocation::RelocationError;
 pub use section::{Section, SectionError, SectionName};
+pub use settle::{Needs, settle};
 
 /// The unit in which UEFI hands out memory: `EFI_PAGE_SIZE`.
 const PAGE: u32 = 0x1000;

@@ -2,23 +2,27 @@
 
 use super::fw_cfg::{FwCfg, Item};
 use crate::arch::ram;
+use crate::boot::Failure;
+use alloc::vec;
 use core::fmt;
 use core::ops::Range;
 use log::warn;
 use ovmf_lite_loader::pe;
-use ovmf_lite_services::abi;
+use ovmf_lite_services::abi::{self, images::Origin};
 use ovmf_lite_services::boot::Initrd;
+use ovmf_lite_services::handles::HandleId;
+use ovmf_lite_services::images::code_type;
 use ovmf_lite_services::linux::Room;
-use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
+use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, Placement};
 use ovmf_lite_services::payload::{Appended, appended};
 use ovmf_lite_services::pvh::Module;
 use spin::Once;
 use uefi_raw::Status;
 use uefi_raw::table::boot::MemoryType;
 
-/// Kernels like to be above 16 MiB and need much memory in one piece there. The
-/// file, of which only a copy runs, leaves that alone if it fits below.
-const BELOW_KERNELS: PhysAddr = PhysAddr((16 << 20) - 1);
+/// As much of a file as is read before there is memory for all of it: the headers
+/// of any kernel.
+const HEAD: usize = 4096;
 
 /// An initrd that a loader put into memory, for [`read_module`].
 static INITRD_MODULE: Once<&'static [u8]> = Once::new();
@@ -64,6 +68,8 @@ pub struct Kernel {
     /// Where in `pages` an initrd follows it, if one does.
     appended: Option<Range<usize>>,
     initrd: Option<Initrd>,
+    /// Whether `pages` may become the image.
+    ours: bool,
 }
 
 impl Payload {
@@ -79,6 +85,7 @@ impl Payload {
                     file: 0..size(parts),
                     appended: None,
                     initrd: *initrd,
+                    ours: true,
                 })
             }
             Self::Modules(kernel, initrd) => {
@@ -97,19 +104,33 @@ fn transfer(
     fw_cfg: &FwCfg,
     memory: &mut MemoryMap,
 ) -> Result<&'static mut [u8], Error> {
-    let size = size(parts);
-    let places = [Placement::Below(BELOW_KERNELS), Placement::Any];
-    let pages = places
-        .into_iter()
-        .find_map(|place| ram::allocate(memory, place, MemoryType::BOOT_SERVICES_DATA, size).ok())
-        .ok_or(Error::TooLarge(size))?;
-    let mut rest = &mut *pages;
-    for part in parts {
-        let (target, behind) = rest.split_at_mut(part.size);
-        fw_cfg.read(*part, target).map_err(|_| Error::Transfer)?;
-        rest = behind;
-    }
+    let file = size(parts);
+    let mut head = vec![0; HEAD.min(file)];
+    read(parts, fw_cfg, &mut head)?;
+    // The file is read to where its image will be.
+    let needs = pe::Needs::of(&head);
+    let ty = needs.and_then(|needs| code_type(needs.subsystem).ok());
+    let pages = ram::allocate_aligned(
+        memory,
+        Placement::Any,
+        ty.unwrap_or(MemoryType::BOOT_SERVICES_DATA),
+        needs.map_or(file, |needs| needs.size.max(file)),
+        needs.map_or(PAGE_SIZE, |needs| needs.alignment as u64),
+    )
+    .or_else(|_| ram::allocate(memory, Placement::Any, MemoryType::BOOT_SERVICES_DATA, file))
+    .map_err(|_| Error::TooLarge(file))?;
+    read(parts, fw_cfg, &mut pages[..file])?;
     Ok(pages)
+}
+
+/// Fills `target` from the start of the file that `parts` make.
+fn read(parts: &[Item], fw_cfg: &FwCfg, mut target: &mut [u8]) -> Result<(), Error> {
+    for part in parts {
+        let (here, behind) = target.split_at_mut(part.size.min(target.len()));
+        fw_cfg.read(*part, here).map_err(|_| Error::Transfer)?;
+        target = behind;
+    }
+    Ok(())
 }
 
 fn take(
@@ -129,6 +150,7 @@ fn take(
         file,
         appended: None,
         initrd: Some(initrd_module(initrd.len())),
+        ours: false,
     })
 }
 
@@ -179,6 +201,7 @@ impl Kernel {
             file: start..end,
             appended,
             initrd,
+            ours: false,
         }
     }
 
@@ -194,13 +217,24 @@ impl Kernel {
     }
 
     /// The initrd that belongs to it. It can be read once the kernel has been
-    /// [released](Self::release).
+    /// [loaded](Self::load).
     pub fn initrd(&self) -> Option<Initrd> {
         self.initrd
     }
 
-    /// Gives the kernel's memory back; an initrd that follows it stays.
-    pub fn release(self) -> Result<(), Status> {
+    /// Loads it as an image. Of its file's memory only an initrd that follows it
+    /// stays.
+    pub fn load(self, origin: Origin) -> Result<HandleId, Failure> {
+        if self.ours {
+            return abi::images::load_from(self.pages, self.file.end, origin)
+                .map_err(Failure::Kernel);
+        }
+        let image = abi::images::load(self.file(), origin);
+        self.release()?;
+        image.map_err(Failure::Kernel)
+    }
+
+    fn release(self) -> Result<(), Status> {
         let Some(appended) = self.appended else {
             return abi::give_back(self.pages);
         };

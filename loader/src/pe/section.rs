@@ -28,7 +28,9 @@ pub struct Section<'a> {
     pub virtual_size: u32,
     /// What the memory starts with, at most `virtual_size` bytes; zeroes follow.
     pub raw: &'a [u8],
-    /// Where its bytes end in the file; 0 when it has none.
+    /// Where its bytes start in the file, if it has some.
+    pub(super) file_start: usize,
+    /// Where they end; 0 when it has none.
     pub(super) file_end: usize,
     characteristics: u32,
 }
@@ -87,6 +89,7 @@ impl<'a> Section<'a> {
             rva: field(1),
             virtual_size,
             raw: raw.get(..virtual_size as usize).unwrap_or(raw),
+            file_start: pointer,
             file_end: match raw_size {
                 0 => 0,
                 _ => raw_size.saturating_add(pointer),

@@ -12,7 +12,7 @@ mod builder;
 mod errors;
 mod hostile;
 
-use super::{Image, PlaceError, Section, Subsystem};
+use super::{Image, Needs, PlaceError, Section, Subsystem, settle};
 use builder::{Builder, LINKED_AT, paged, section, small_alignment};
 
 /// Places the image of `file` at `base` in memory that was not zero.
@@ -20,7 +20,25 @@ fn placed(file: &[u8], base: u64) -> Vec<u8> {
     let image = Image::parse(file).unwrap();
     let mut memory = vec![0xaa; image.size()];
     image.place(&mut memory, base).unwrap();
+    if let Some(settled) = settled(file, base) {
+        assert_eq!(settled, memory);
+    }
     memory
+}
+
+/// The image of `file` where the file was read to, with rubbish behind it.
+fn settled(file: &[u8], base: u64) -> Option<Vec<u8>> {
+    let size = Image::parse(file).unwrap().size();
+    let mut memory = file.to_vec();
+    memory.resize(size.max(file.len()), 0xaa);
+    let before = memory.clone();
+    if !settle(&mut memory, file.len(), base) {
+        assert_eq!(memory, before);
+        return None;
+    }
+    assert_eq!(Image::parse(&memory).unwrap().size(), size);
+    memory.truncate(size);
+    Some(memory)
 }
 
 fn names(image: &Image<'_>) -> Vec<String> {
@@ -51,6 +69,35 @@ fn an_image_larger_than_its_file_is_zero_behind_it() {
     assert_eq!(memory.len(), 0x9_1000);
     assert_eq!(memory[..file.len()], file);
     assert_eq!(memory[file.len()..], vec![0; 0x9_1000 - file.len()]);
+}
+
+#[test]
+fn kernels_settle() {
+    let mut kernel = small_alignment();
+    let file = kernel.build();
+    let base = 0x7_0000_0000;
+    assert_eq!(settled(&file, base).unwrap(), placed(&file, base));
+    let needs = Needs::of(&file[..0x200]).unwrap();
+    assert_eq!((needs.size, needs.alignment), (0x9_1000, 0x1000));
+    assert!(Needs::of(&file[..0x1ff]).is_none());
+    // Not where it would be misaligned, and not in less memory than it needs.
+    assert!(settled(&file, base + 0x200).is_none());
+    let mut short = file.clone();
+    assert!(!settle(&mut short, file.len(), base));
+    assert_eq!(short, file);
+    // What is behind a section's virtual size is not the image's.
+    kernel.sections[0].virtual_size -= 0x20;
+    assert!(settled(&kernel.build(), base).is_some());
+    placed(&kernel.build(), base);
+}
+
+#[test]
+fn what_lies_elsewhere_in_memory_does_not_settle() {
+    let mut moved = small_alignment();
+    let last = moved.sections.last_mut().unwrap();
+    (last.rva, last.virtual_size) = (last.rva + 0x20, last.virtual_size - 0x20);
+    assert!(settled(&moved.build(), 0x10_0000).is_none());
+    assert!(settled(&paged().build(), 0x10_0000).is_none());
 }
 
 #[test]

@@ -54,18 +54,51 @@ struct Block {
 pub fn load(source: &[u8], origin: Origin) -> Result<HandleId, LoadError> {
     let image = pe::Image::parse(source).map_err(LoadError::Format)?;
     let code = code_type(image.subsystem())?;
-    let bytes = image.size();
-    let pages = PageCount::covering(bytes);
+    let pages = PageCount::covering(image.size());
     let base = reserve(&image, code, pages)?;
     let placed = place(&image, base).map_err(LoadError::Place);
-    let registered =
-        placed.and_then(|()| register(&image, base, pages, block(&image, base, code, origin)));
+    let registered = placed.and_then(|()| register(&image, base, pages, code, origin));
     if registered.is_err() {
-        let _ = with("LoadImage", |boot| {
-            boot.memory.free(base, pages).map_err(status::from)
-        });
+        free(base, pages);
     }
     registered
+}
+
+/// As [`load`], from `pages` that start with `file` bytes of a program and were
+/// allocated with the [`code_type`] of its kind. They become the image where the
+/// file allows that; otherwise they are given back when it has been placed.
+pub fn load_from(
+    pages: &'static mut [u8],
+    file: usize,
+    origin: Origin,
+) -> Result<HandleId, LoadError> {
+    let base = PhysAddr(pages.as_ptr().expose_provenance() as u64);
+    let all = PageCount::covering(pages.len());
+    if !pe::settle(pages, file, base.0) {
+        let loaded = load(pages.get(..file).unwrap_or_default(), origin);
+        free(base, all);
+        return loaded;
+    }
+    let image = pe::Image::parse(pages).map_err(LoadError::Format)?;
+    let size = PageCount::covering(image.size());
+    let code = code_type(image.subsystem())?;
+    let registered = register(&image, base, size, code, origin);
+    let kept = if registered.is_ok() {
+        size
+    } else {
+        PageCount(0)
+    };
+    if let Some(end) = base.frame().checked_add(kept) {
+        free(end.address(), PageCount(all.0.saturating_sub(kept.0)));
+    }
+    registered
+}
+
+/// Frees what was allocated for an image; nothing can be done about an error.
+fn free(start: PhysAddr, pages: PageCount) {
+    let _ = with("LoadImage", |boot| {
+        boot.memory.free(start, pages).map_err(status::from)
+    });
 }
 
 /// Takes memory for the image: where it must be, or high, so that the low
@@ -143,12 +176,15 @@ fn path(origin: &Origin) -> *const u8 {
 }
 
 /// Enters a placed image into the database.
+#[inline(never)]
 fn register(
     image: &pe::Image<'_>,
     base: PhysAddr,
     pages: PageCount,
-    block: Box<Block>,
+    code: MemoryType,
+    origin: Origin,
 ) -> Result<HandleId, LoadError> {
+    let block = block(image, base, code, origin);
     let path = Interface(path(&block.origin).expose_provenance());
     let raw = Box::into_raw(block);
     let interface = Interface(raw.expose_provenance());

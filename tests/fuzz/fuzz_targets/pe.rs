@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ovmf_lite_loader::pe::Image;
+use ovmf_lite_loader::pe::{Image, settle};
 
 /// Larger images are not placed, for speed.
 const MAX_PLACED: usize = 1 << 20;
@@ -18,7 +18,7 @@ fuzz_target!(|input: (bool, Vec<(u16, u32)>, &[u8])| {
         file[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
     }
     if let Ok(image) = Image::parse(&file) {
-        place(&image);
+        place(&image, &file);
     }
 });
 
@@ -56,7 +56,7 @@ fn image() -> Vec<u8> {
     file
 }
 
-fn place(image: &Image<'_>) {
+fn place(image: &Image<'_>, file: &[u8]) {
     if image.size() > MAX_PLACED {
         return;
     }
@@ -71,6 +71,12 @@ fn place(image: &Image<'_>) {
         .place(&mut memory, base)
         .expect("what parses can be placed");
     assert!((image.entry() as usize) < memory.len());
+    let mut settled = file.to_vec();
+    settled.resize(file.len().max(image.size()), 0xaa);
+    if settle(&mut settled, file.len(), base) {
+        Image::parse(&settled).expect("what settled can be parsed again");
+        assert_eq!(settled[..image.size()], *memory);
+    }
     for section in image.sections().filter(|_| !image.has_relocations()) {
         let placed = &memory[section.rva as usize..][..section.virtual_size as usize];
         assert!(placed.starts_with(section.raw));

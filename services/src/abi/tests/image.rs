@@ -3,6 +3,7 @@
 use super::*;
 use core::cell::Cell;
 use uefi_raw::protocol::loaded_image::LoadedImageProtocol;
+use uefi_raw::table::boot::AllocateType;
 
 /// Subsystem of a boot services driver.
 const DRIVER: u16 = 11;
@@ -163,5 +164,59 @@ fn a_driver_stays_until_it_agrees_to_go() {
     assert_eq!(world.unload(handle), Status::ACCESS_DENIED);
     assert_ne!(world.map().0, before);
     assert_eq!(world.unload(handle), Status::SUCCESS);
+    assert_eq!(world.map().0, before);
+}
+
+/// Pages of a program's code, as many as its image and one more, that start with
+/// `file`; rubbish behind it.
+fn pages_of(world: &World, file: &[u8]) -> &'static mut [u8] {
+    let (any, mut start) = (AllocateType::ANY_PAGES, 0);
+    let allocate = world.services.allocate_pages;
+    // SAFETY: room for one address.
+    let status = unsafe { allocate(any, MemoryType::LOADER_CODE, 3, &mut start) };
+    assert_eq!(status, Status::SUCCESS);
+    let memory = core::ptr::with_exposed_provenance_mut(usize::try_from(start).unwrap());
+    // SAFETY: three pages that were just allocated.
+    let pages: &mut [u8] = unsafe { core::slice::from_raw_parts_mut(memory, 3 * PAGE) };
+    pages.fill(0xaa);
+    pages[..file.len()].copy_from_slice(file);
+    pages
+}
+
+/// The address of the image of `file`, loaded from pages that it was read to, and
+/// the address of the pages.
+fn loaded_from(world: &World, file: &[u8]) -> (usize, usize) {
+    let pages = pages_of(world, file);
+    let start = pages.as_ptr().addr();
+    let handle = images::load_from(pages, file.len(), images::Origin::host(Vec::new())).unwrap();
+    let interface = world.found(handle.to_raw(), LoadedImageProtocol::GUID);
+    // SAFETY: the protocol of a loaded image.
+    let protocol = unsafe { &*interface.cast::<LoadedImageProtocol>() };
+    let base = protocol.image_base.expose_provenance();
+    let placed = core::ptr::with_exposed_provenance::<u8>(base + 0x200);
+    // SAFETY: the image has two pages there.
+    let behind_headers = unsafe { core::slice::from_raw_parts(placed, 2 * PAGE - 0x200) };
+    assert!(behind_headers.iter().all(|byte| *byte == 0));
+    assert_eq!(images::start(handle), Ok(Status::ABORTED));
+    (base, start)
+}
+
+#[test]
+fn an_image_stays_where_its_file_was_read_to_if_it_can() {
+    let world = open(false);
+    let (before, _) = world.map();
+    let (base, start) = loaded_from(&world, &application());
+    assert_ne!(base, start);
+    assert_eq!(world.map().0, before);
+    // The same with its section at the same place in the file.
+    let mut file = application();
+    file.resize(0x1200, 0);
+    file[0x58 + 112 + 20..][..4].copy_from_slice(&0x1000u32.to_le_bytes());
+    let (base, start) = loaded_from(&world, &file);
+    assert_eq!(base, start);
+    assert_eq!(world.map().0, before);
+    let pages = pages_of(&world, b"no program");
+    let loaded = images::load_from(pages, 10, images::Origin::host(Vec::new()));
+    assert!(loaded.is_err());
     assert_eq!(world.map().0, before);
 }
