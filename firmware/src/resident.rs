@@ -90,17 +90,23 @@ pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, E
     if status != Status::SUCCESS {
         return Err(Error::Entry(status));
     }
-    announce(handoff.store, size);
+    announce(handoff.store, &machine);
     Ok(Resident {
         handoff,
         attributes: attributes(memory, &image, base)?,
     })
 }
 
-/// Says where variables are kept; `size` is that of the flash.
-fn announce(store: Store, size: u64) {
-    let kib = size >> 10;
+/// Says where variables are kept.
+fn announce(store: Store, machine: &Machine) {
+    let kib = machine.flash.size >> 10;
+    let host = "varstored";
     match store {
+        Store::HOST => info!("variables in {host}"),
+        Store::SILENT_HOST => warn!(
+            "variables in memory: expected {host} at {:#x} to answer, found it does not",
+            machine.host.address
+        ),
         Store::KEPT => info!("variables in {kib} KiB of flash"),
         Store::RESUMED => info!("variables in {kib} KiB of flash, rewritten"),
         Store::FORMATTED => warn!(

@@ -12,7 +12,7 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
 
 /// Layout version of [`Handoff`]; the runtime image refuses any other.
-pub const HANDOFF_VERSION: u32 = 4;
+pub const HANDOFF_VERSION: u32 = 5;
 
 /// Signature of the runtime image's entry point.
 ///
@@ -65,6 +65,30 @@ pub struct Machine {
     pub moment: Moment,
     /// Where non-volatile variables are kept.
     pub flash: Flash,
+    /// Who keeps all variables, in place of [`Machine::flash`] and memory.
+    pub host: Host,
+}
+
+/// A host that keeps the variables and is asked for each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// How it is asked.
+    pub protocol: Protocol,
+    /// Its I/O port.
+    pub address: u64,
+}
+
+/// How a host that keeps variables is asked for them.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protocol(pub u32);
+
+impl Protocol {
+    /// There is no such host.
+    pub const NONE: Self = Self(0);
+    /// XenServer's and XCP-ng's varstored.
+    pub const VARSTORED: Self = Self(1);
 }
 
 /// Flash for variables, of the kind QEMU has. `size` 0 means "there is none", and
@@ -97,6 +121,10 @@ impl Store {
     pub const UNKNOWN_SIZE: Self = Self(4);
     /// In flash, as far as it can be read: it takes no writes.
     pub const READ_ONLY: Self = Self(5);
+    /// With the host.
+    pub const HOST: Self = Self(6);
+    /// In memory, for the host that should keep them does not answer.
+    pub const SILENT_HOST: Self = Self(7);
 }
 
 /// Which real-time clock the machine has.

@@ -21,6 +21,7 @@ mod layout;
 mod model;
 mod name;
 mod record;
+pub mod remote;
 mod rewrite;
 #[cfg(test)]
 mod simulated;
@@ -106,6 +107,11 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         Ok(opened?)
     }
 
+    /// The memory, for another use as long as nothing is opened.
+    pub fn spare(&mut self) -> &mut [u8] {
+        self.memory.storage_mut().memory().unwrap_or_default()
+    }
+
     /// What the flash is, if it is used.
     pub fn flash_mut(&mut self) -> Option<&mut F> {
         self.flash.as_mut().map(Volume::storage_mut)
@@ -159,12 +165,7 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// Sizes for variables with `attributes`, for QueryVariableInfo.
     pub fn info(&self, phase: Phase, attributes: VariableAttributes) -> Result<Info, Error> {
         attributes::check(attributes)?;
-        if attributes::without_access(attributes) {
-            return Err(Error::NoAccess);
-        }
-        if phase == Phase::Runtime && !attributes.contains(VariableAttributes::RUNTIME_ACCESS) {
-            return Err(Error::NotForRuntime);
-        }
+        attributes::queried(phase, attributes)?;
         let lasting = attributes.contains(VariableAttributes::NON_VOLATILE);
         let (storage, remaining) = match &self.flash {
             Some(flash) if lasting => (flash.capacity(), flash.remaining()),

@@ -30,6 +30,7 @@ mod clock;
 mod flash;
 mod hypercall;
 mod ports;
+mod remote;
 mod reset;
 mod state;
 mod tables;

@@ -29,6 +29,17 @@ pub unsafe fn write(port: u16, value: u8) {
     };
 }
 
+/// Writes four bytes at once, to a device that goes on to memory.
+///
+/// # Safety
+/// What writing `value` to `port` makes of memory is what the caller expects.
+pub unsafe fn write_double(port: u16, value: u32) {
+    // SAFETY: the caller vouches for the port.
+    unsafe {
+        asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags))
+    };
+}
+
 /// Writes two bytes at once.
 ///
 /// # Safety

@@ -5,6 +5,7 @@
 //! code holds the lock, and would hang for ever.
 
 use crate::flash::Flash;
+use crate::remote::Bell;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use ovmf_lite_services::resident::{self, Handoff, Machine, Reset, Store};
 use ovmf_lite_services::variables::{Layout, Opened, Phase, Variables, Volume};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
+use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::time::{Daylight, Time};
 
 /// Bytes of variable storage in memory: 64 KiB and the headers. Linux refuses to
@@ -21,8 +23,11 @@ pub const STORAGE: usize = 68 * 1024;
 
 /// What services change, one at a time.
 pub struct State {
-    /// All variables.
+    /// All variables, unless it is the host that keeps them.
     pub variables: Variables<Flash, STORAGE>,
+    /// How the host that keeps them is told to look: at the memory that
+    /// `variables` then has no use for.
+    pub host: Option<Bell>,
     /// What SetTime said and the clock has no registers for.
     pub zone: Option<Zone>,
 }
@@ -77,6 +82,7 @@ impl<T> Resident<T> {
 
 static STATE: SpinMutex<State> = SpinMutex::new(State {
     variables: Variables::new(),
+    host: None,
     zone: None,
 });
 static TOLD: Resident<Told> = Resident::zeroed();
@@ -95,10 +101,25 @@ pub fn init(handoff: &mut Handoff) {
     };
     // SAFETY: only the entry point calls this, before any table is public.
     unsafe { TOLD.get().write(told) };
-    handoff.store = lock().map_or(Store::MEMORY, |mut state| open(&mut state, machine.flash));
+    handoff.store = lock().map_or(Store::MEMORY, |mut state| open(&mut state, &machine));
 }
 
-fn open(state: &mut State, found: resident::Flash) -> Store {
+fn open(state: &mut State, machine: &Machine) -> Store {
+    state.host = Bell::new(machine.host, &mut state.variables);
+    if state.host.is_some() {
+        // The host has to understand a question before it gets the others.
+        let attributes = VariableAttributes::BOOTSERVICE_ACCESS;
+        if state.info(Phase::Boot, attributes).is_ok() {
+            return Store::HOST;
+        }
+        state.host = None;
+        let _ = state.variables.open(None);
+        return Store::SILENT_HOST;
+    }
+    open_local(state, machine.flash)
+}
+
+fn open_local(state: &mut State, found: resident::Flash) -> Store {
     let flash = Flash::new(found);
     let size = flash.as_ref().map(Flash::size);
     let layout = size.and_then(Layout::of_flash);

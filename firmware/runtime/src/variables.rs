@@ -68,16 +68,16 @@ unsafe fn get(
     }
     // SAFETY: these are the caller's string and GUID.
     let key = unsafe { caller::key(name, vendor, Status::NOT_FOUND) }?;
-    let state = state::lock()?;
-    let found = state.variables.get(state::phase(), key).map_err(code)?;
     // SAFETY: not NULL, so the caller's size.
     let room = unsafe { data_size.read_unaligned() };
-    let fits = found.data.len() <= room;
+    let mut state = state::lock()?;
+    let found = state.get(state::phase(), key, room).map_err(code)?;
+    let fits = found.size <= room;
     if fits && data.is_null() {
         return Err(Status::INVALID_PARAMETER);
     }
     // SAFETY: not NULL, so the caller's size.
-    unsafe { data_size.write_unaligned(found.data.len()) };
+    unsafe { data_size.write_unaligned(found.size) };
     if !attributes.is_null() {
         // SAFETY: not NULL, so room for attributes.
         unsafe { attributes.write_unaligned(found.attributes) };
@@ -86,7 +86,7 @@ unsafe fn get(
         return Err(Status::BUFFER_TOO_SMALL);
     }
     // SAFETY: the caller's buffer has `room` bytes, and lies outside this image.
-    unsafe { data.copy_from_nonoverlapping(found.data.as_ptr(), found.data.len()) };
+    unsafe { data.copy_from_nonoverlapping(found.bytes.as_ptr(), found.bytes.len()) };
     Ok(())
 }
 
@@ -107,15 +107,15 @@ unsafe fn get_next(
     // SAFETY: not NULL, so the caller's GUID.
     let vendor_guid = unsafe { caller::guid(vendor) };
     let predecessor = Name::from_buffer(buffer).ok_or(Status::INVALID_PARAMETER)?;
-    let state = state::lock()?;
+    let mut state = state::lock()?;
     let key = Key {
         vendor: vendor_guid,
         name: predecessor,
     };
-    let next = state.variables.next(state::phase(), key).map_err(code)?;
+    let next = state.next(state::phase(), key, room).map_err(code)?;
     // SAFETY: not NULL, so the caller's size.
-    unsafe { name_size.write_unaligned(next.name.len()) };
-    if next.name.len() > room {
+    unsafe { name_size.write_unaligned(next.size) };
+    if next.size > room {
         return Err(Status::BUFFER_TOO_SMALL);
     }
     // SAFETY: not NULL, so the caller's GUID.
@@ -123,7 +123,7 @@ unsafe fn get_next(
     // SAFETY: the caller's buffer has `room` bytes, and lies outside this image.
     unsafe {
         name.cast::<u8>()
-            .copy_from_nonoverlapping(next.name.as_ptr(), next.name.len())
+            .copy_from_nonoverlapping(next.bytes.as_ptr(), next.bytes.len())
     };
     Ok(())
 }
@@ -143,7 +143,6 @@ unsafe fn set(
     let data = unsafe { caller::bytes(data, data_size) }?;
     let mut state = state::lock()?;
     state
-        .variables
         .set(state::phase(), key, attributes, data)
         .map_err(code)
 }
@@ -160,7 +159,6 @@ unsafe fn query(
         return Err(Status::INVALID_PARAMETER);
     }
     let info = state::lock()?
-        .variables
         .info(state::phase(), attributes)
         .map_err(code)?;
     for (to, size) in [
@@ -187,6 +185,7 @@ fn code(error: Error) -> Status {
         Error::Full { .. } => Status::OUT_OF_RESOURCES,
         Error::Signed => Status::SECURITY_VIOLATION,
         Error::Storage => Status::DEVICE_ERROR,
+        Error::Host(status) => status,
         Error::EmptyName
         | Error::UndefinedAttributes(_)
         | Error::RuntimeOnly

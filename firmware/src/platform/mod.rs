@@ -22,7 +22,10 @@ use log::{LevelFilter, warn};
 use ovmf_lite_services::e820::{self, Region};
 use ovmf_lite_services::memory::{self, MemoryMap, PhysAddr};
 use ovmf_lite_services::pvh::{self, Module, StartInfo};
-use ovmf_lite_services::resident::{Clock, Flash, Hypercall, Machine, Moment, Reset};
+use ovmf_lite_services::resident::{
+    self, Clock, Flash, Hypercall, Machine, Moment, Protocol, Reset,
+};
+use ovmf_lite_services::variables::remote::VARSTORED_PORT;
 use ovmf_lite_services::xen::domain::{Domain, Level};
 use ovmf_lite_services::xen::hvmloader;
 use payload::Payload;
@@ -323,6 +326,7 @@ impl Platform {
             reset,
             moment,
             flash: self.flash(),
+            host: self.variable_host(),
         }
     }
 
@@ -331,6 +335,19 @@ impl Platform {
         match self.host {
             Host::Reset { .. } => ports::flash::find().unwrap_or_default(),
             Host::Pvh { .. } | Host::Hvmloader { .. } => Flash::default(),
+        }
+    }
+
+    /// A host that keeps the variables. Nothing else is at varstored's port in an
+    /// HVM domain; of a port that nobody has, all bits are read as 1.
+    fn variable_host(&self) -> resident::Host {
+        let varstored = || ports::read::<u32>(VARSTORED_PORT) != u32::MAX;
+        match self.host {
+            Host::Hvmloader { .. } if varstored() => resident::Host {
+                protocol: Protocol::VARSTORED,
+                address: VARSTORED_PORT.into(),
+            },
+            _ => resident::Host::default(),
         }
     }
 

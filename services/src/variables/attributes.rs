@@ -4,7 +4,7 @@
 //! `BOOTSERVICE_ACCESS`, `RUNTIME_ACCESS` and `APPEND_WRITE` only. Refuses the
 //! three kinds of authenticated write and hardware error records.
 
-use super::Error;
+use super::{Error, Phase};
 use uefi_raw::table::runtime::VariableAttributes;
 
 /// What a variable must have to be written after ExitBootServices.
@@ -19,19 +19,40 @@ const UNSUPPORTED: VariableAttributes = VariableAttributes::HARDWARE_ERROR_RECOR
     .union(VariableAttributes::TIME_BASED_AUTHENTICATED_WRITE_ACCESS)
     .union(VariableAttributes::ENHANCED_AUTHENTICATED_ACCESS);
 
-/// Accepts `attributes` as the argument of a call.
+/// Accepts `attributes` as the argument of a call that is answered here.
 pub fn check(attributes: VariableAttributes) -> Result<(), Error> {
-    let undefined = attributes.bits() & !VariableAttributes::all().bits();
-    if undefined != 0 {
-        return Err(Error::UndefinedAttributes(undefined));
-    }
+    defined(attributes)?;
     if attributes.intersects(UNSUPPORTED) {
         return Err(Error::UnsupportedAttributes(
             attributes.intersection(UNSUPPORTED),
         ));
     }
+    plausible(attributes)
+}
+
+fn defined(attributes: VariableAttributes) -> Result<(), Error> {
+    match attributes.bits() & !VariableAttributes::all().bits() {
+        0 => Ok(()),
+        undefined => Err(Error::UndefinedAttributes(undefined)),
+    }
+}
+
+/// Accepts `attributes` as the argument of any call.
+pub fn plausible(attributes: VariableAttributes) -> Result<(), Error> {
+    defined(attributes)?;
     if attributes.intersection(ACCESS) == VariableAttributes::RUNTIME_ACCESS {
         return Err(Error::RuntimeOnly);
+    }
+    Ok(())
+}
+
+/// Accepts `attributes`, which are plausible, for QueryVariableInfo in `phase`.
+pub fn queried(phase: Phase, attributes: VariableAttributes) -> Result<(), Error> {
+    if without_access(attributes) {
+        return Err(Error::NoAccess);
+    }
+    if phase == Phase::Runtime && !attributes.contains(VariableAttributes::RUNTIME_ACCESS) {
+        return Err(Error::NotForRuntime);
     }
     Ok(())
 }

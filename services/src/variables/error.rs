@@ -2,6 +2,7 @@
 
 use super::storage::Failed;
 use core::fmt::{self, Display, Formatter};
+use uefi_raw::Status;
 use uefi_raw::table::runtime::VariableAttributes;
 
 /// Why a variable service refuses. Unless it says otherwise, the variables are
@@ -40,6 +41,8 @@ pub enum Error {
     Signed,
     /// The storage did not take it; the variable has its old or its new value.
     Storage,
+    /// The host, which keeps the variables, refuses with this status.
+    Host(Status),
 }
 
 impl From<Failed> for Error {
@@ -85,6 +88,7 @@ impl Display for Error {
             Self::Storage => f.write_str(
                 "expected the storage to take what was written, found it did not; check the host's file for variables",
             ),
+            Self::Host(status) => write!(f, "expected the host to agree, found {status}; see its log"),
         }
     }
 }

@@ -1,0 +1,456 @@
+//! The services of §8.2 over a model of each host, and over hosts that lie.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use super::host::{self, Host};
+use super::{BUFFER, Doorbell, Protocol, Remote};
+use crate::variables::tests::utf16;
+use crate::variables::{Error, Failed, Key, Name, Phase};
+use proptest::prelude::*;
+use uefi_raw::table::runtime::VariableAttributes as A;
+use uefi_raw::{Guid, Status, guid};
+
+const VENDOR: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+const OTHER: Guid = guid!("d719b2cb-3d3a-4596-a3bc-dad00e67656f");
+const BS: A = A::BOOTSERVICE_ACCESS;
+const BS_RT: A = BS.union(A::RUNTIME_ACCESS);
+const NV_BS_RT: A = BS_RT.union(A::NON_VOLATILE);
+
+const PROTOCOLS: [Protocol; 1] = [Protocol::Varstored];
+
+/// What becomes of a reply on its way.
+type Tamper = Box<dyn FnMut(&mut [u8])>;
+
+/// The way to the host, and the host.
+struct Wire {
+    protocol: Protocol,
+    host: Host,
+    tamper: Option<Tamper>,
+}
+
+impl Doorbell for &mut Wire {
+    fn ring(&mut self, buffer: &mut [u8], sent: usize, back: usize) -> Result<(), Failed> {
+        assert!(sent <= BUFFER && back <= BUFFER);
+        // What is not sent the host does not see; what it does not send back we do not.
+        let mut seen = buffer.to_vec();
+        seen[sent..].fill(0x77);
+        match self.protocol {
+            Protocol::Varstored => self.host.varstored(&mut seen),
+        }
+        buffer[..back].copy_from_slice(&seen[..back]);
+        if let Some(tamper) = &mut self.tamper {
+            tamper(buffer);
+        }
+        Ok(())
+    }
+}
+
+/// A guest and its host.
+struct World {
+    wire: Wire,
+    buffer: Vec<u8>,
+    phase: Phase,
+}
+
+/// Attributes and data, or what was refused.
+type Got = Result<(A, Vec<u8>), Error>;
+
+impl World {
+    fn new(protocol: Protocol) -> Self {
+        Self {
+            wire: Wire {
+                protocol,
+                host: Host::default(),
+                tamper: None,
+            },
+            buffer: vec![0x5a; BUFFER],
+            phase: Phase::Boot,
+        }
+    }
+
+    /// One that changes each reply.
+    fn tampered(protocol: Protocol, tamper: impl FnMut(&mut [u8]) + 'static) -> Self {
+        let mut world = Self::new(protocol);
+        world.set("V", NV_BS_RT, b"value").unwrap();
+        world.wire.tamper = Some(Box::new(tamper));
+        world
+    }
+
+    fn remote(&mut self) -> Remote<'_, &mut Wire> {
+        Remote {
+            protocol: self.wire.protocol,
+            buffer: &mut self.buffer,
+            bell: &mut self.wire,
+        }
+    }
+
+    fn set(&mut self, name: &str, attributes: A, data: &[u8]) -> Result<(), Error> {
+        let (phase, name) = (self.phase, utf16(name));
+        self.remote()
+            .set(phase, key(VENDOR, &name), attributes, data)
+    }
+
+    fn get(&mut self, name: &str) -> Got {
+        let (phase, name) = (self.phase, utf16(name));
+        let found = self.remote().get(phase, key(VENDOR, &name), BUFFER)?;
+        assert_eq!(found.bytes.len(), found.size);
+        Ok((found.attributes, found.bytes.to_vec()))
+    }
+
+    /// Name, size of the name and vendor.
+    fn next(&mut self, after: (&str, Guid), room: usize) -> Result<(Vec<u8>, usize, Guid), Error> {
+        let (phase, name) = (self.phase, utf16(after.0));
+        let found = self.remote().next(phase, key(after.1, &name), room)?;
+        Ok((found.bytes.to_vec(), found.size, found.vendor))
+    }
+
+    fn list(&mut self) -> Vec<String> {
+        let (mut names, mut after) = (Vec::new(), (String::new(), OTHER));
+        loop {
+            match self.next((&after.0, after.1), BUFFER) {
+                Ok((name, _, vendor)) => after = (text(&name), vendor),
+                Err(error) => {
+                    assert_eq!(error, Error::Host(Status::NOT_FOUND));
+                    return names;
+                }
+            }
+            names.push(after.0.clone());
+        }
+    }
+}
+
+fn key(vendor: Guid, name: &[u8]) -> Key<'_> {
+    let name = Name::from_buffer(name).unwrap();
+    Key { vendor, name }
+}
+
+fn text(name: &[u8]) -> String {
+    let units = name
+        .chunks_exact(2)
+        .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+    let units: Vec<_> = units.collect();
+    String::from_utf16_lossy(units.strip_suffix(&[0]).unwrap())
+}
+
+fn refused<T: std::fmt::Debug>(status: Status, result: Result<T, Error>) {
+    let found = match result {
+        Err(Error::Host(status)) => status,
+        Err(Error::NotFound) => Status::NOT_FOUND,
+        Err(Error::ReadOnly) => Status::WRITE_PROTECTED,
+        Err(Error::Full { .. }) => Status::OUT_OF_RESOURCES,
+        Err(Error::AttributesDiffer | Error::NotForRuntime) => Status::INVALID_PARAMETER,
+        Err(Error::Storage) => Status::DEVICE_ERROR,
+        other => panic!("expected {status}, found {other:?}"),
+    };
+    assert_eq!(found, status);
+}
+
+#[test]
+fn a_variable_lives() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(protocol);
+        refused(Status::NOT_FOUND, world.get("V"));
+        for attributes in [BS, BS_RT, NV_BS_RT] {
+            let append = attributes.union(A::APPEND_WRITE);
+            world.set("V", attributes, b"value").unwrap();
+            world.set("V", attributes, b"other").unwrap();
+            world.set("V", append, b" and").unwrap();
+            world.set("V", append, b"").unwrap();
+            assert_eq!(world.get("V"), Ok((attributes, b"other and".to_vec())));
+            refused(
+                Status::INVALID_PARAMETER,
+                world.set("V", A::NON_VOLATILE.union(BS), b"x"),
+            );
+            world.set("V", attributes, b"").unwrap();
+            refused(Status::NOT_FOUND, world.get("V"));
+            refused(Status::NOT_FOUND, world.set("V", attributes, b""));
+            world.set("V", append, b"appended to nothing").unwrap();
+            assert_eq!(world.get("V").unwrap().0, attributes);
+            world.set("V", A::empty(), b"deleted all the same").unwrap();
+            refused(Status::NOT_FOUND, world.get("V"));
+        }
+    }
+}
+
+#[test]
+fn names_are_listed_once_each() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(protocol);
+        assert!(world.list().is_empty());
+        for name in ["One", "Two", "Trois"] {
+            world.set(name, BS, b"x").unwrap();
+        }
+        let trois = utf16("Trois");
+        let phase = world.phase;
+        world
+            .remote()
+            .set(phase, key(OTHER, &trois), BS_RT, b"y")
+            .unwrap();
+        let mut names = world.list();
+        names.sort();
+        assert_eq!(names, ["One", "Trois", "Trois", "Two"]);
+        refused(
+            Status::INVALID_PARAMETER,
+            world.next(("Four", VENDOR), BUFFER),
+        );
+        world.phase = Phase::Runtime;
+        assert_eq!(world.list(), ["Trois"]);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(protocol);
+        world.set("Name", NV_BS_RT, b"value").unwrap();
+        let name = utf16("Name");
+        for (room, bytes) in [(0, &b""[..]), (4, b""), (5, b"value"), (6, b"value")] {
+            let found = world.remote().get(Phase::Boot, key(VENDOR, &name), room);
+            let found = found.unwrap();
+            assert_eq!((found.size, found.bytes), (5, bytes));
+            assert_eq!(found.attributes, NV_BS_RT);
+        }
+        for (room, bytes) in [(2, &b""[..]), (9, b""), (10, &name)] {
+            let found = world.next(("", OTHER), room).unwrap();
+            assert_eq!(found, (bytes.to_vec(), 10, VENDOR));
+        }
+    }
+}
+
+#[test]
+fn after_exit_boot_services_other_rules_apply() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(protocol);
+        for (name, attributes) in [("Boot", BS), ("Volatile", BS_RT), ("Kept", NV_BS_RT)] {
+            world.set(name, attributes, b"x").unwrap();
+        }
+        world.phase = Phase::Runtime;
+        refused(Status::NOT_FOUND, world.get("Boot"));
+        assert_eq!(world.get("Volatile"), Ok((BS_RT, b"x".to_vec())));
+        let expected = match protocol {
+            Protocol::Varstored => Status::INVALID_PARAMETER,
+        };
+        refused(expected, world.set("Boot", BS, b"y"));
+        refused(Status::WRITE_PROTECTED, world.set("Volatile", BS_RT, b""));
+        refused(Status::WRITE_PROTECTED, world.set("Volatile", BS_RT, b"y"));
+        refused(Status::INVALID_PARAMETER, world.set("New", BS_RT, b"y"));
+        world
+            .set("Kept", NV_BS_RT.union(A::APPEND_WRITE), b"y")
+            .unwrap();
+        world.set("New", NV_BS_RT, b"y").unwrap();
+        assert_eq!(world.get("Kept"), Ok((NV_BS_RT, b"xy".to_vec())));
+        world.set("Kept", NV_BS_RT, b"").unwrap();
+        assert_eq!(world.list(), ["Volatile", "New"]);
+    }
+}
+
+#[test]
+fn sizes_are_those_of_the_host_and_the_buffer() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(protocol);
+        let info = |world: &mut World, attributes| {
+            let phase = world.phase;
+            world.remote().info(phase, attributes)
+        };
+        let before = info(&mut world, NV_BS_RT).unwrap();
+        assert!(before.storage >= before.remaining && before.largest < BUFFER);
+        world.set("V", NV_BS_RT, &[1; 1000]).unwrap();
+        assert!(info(&mut world, NV_BS_RT).unwrap().remaining <= before.remaining - 1000);
+        assert_eq!(info(&mut world, A::empty()), Err(Error::NoAccess));
+        let only_runtime = info(&mut world, A::RUNTIME_ACCESS);
+        assert_eq!(only_runtime, Err(Error::RuntimeOnly));
+        world.phase = Phase::Runtime;
+        assert_eq!(info(&mut world, BS), Err(Error::NotForRuntime));
+
+        let largest = vec![7; before.largest - utf16("Large").len()];
+        world.set("Large", NV_BS_RT, &largest).unwrap();
+        assert_eq!(world.get("Large"), Ok((NV_BS_RT, largest)));
+    }
+}
+
+#[test]
+fn what_no_host_could_take_is_not_sent() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(protocol);
+        assert_eq!(world.set("", BS, b"x"), Err(Error::EmptyName));
+        let bits = A::from_bits_retain(1 << 20 | BS.bits());
+        let undefined = world.set("V", bits, b"x");
+        assert_eq!(undefined, Err(Error::UndefinedAttributes(1 << 20)));
+        assert_eq!(
+            world.set("V", A::RUNTIME_ACCESS, b"x"),
+            Err(Error::RuntimeOnly)
+        );
+        refused(
+            Status::OUT_OF_RESOURCES,
+            world.set("V", BS, &vec![0; BUFFER]),
+        );
+        let long = "N".repeat(BUFFER / 2);
+        refused(Status::OUT_OF_RESOURCES, world.set(&long, BS, b"x"));
+        refused(Status::OUT_OF_RESOURCES, world.get(&long));
+        refused(Status::OUT_OF_RESOURCES, world.next((&long, VENDOR), 2));
+        assert_eq!(world.wire.host.requests, 0);
+    }
+}
+
+/// Where the status is in a reply.
+fn status_at(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Varstored => 0,
+    }
+}
+
+/// A host that answers everything with `status`.
+fn stubborn(protocol: Protocol, status: u64) -> World {
+    let at = status_at(protocol);
+    World::tampered(protocol, move |reply| {
+        reply[at..at + 8].copy_from_slice(&status.to_le_bytes());
+    })
+}
+
+#[test]
+fn only_statuses_that_the_specification_lists_are_passed_on() {
+    // Invalid parameter, unsupported; not found; security violation; full, read-only.
+    let lists = [
+        [2, 3, 14, 26, 9, 8],
+        [2, 3, 14, 0, 0, 0],
+        [2, 3, 0, 0, 0, 0],
+    ];
+    for (protocol, code) in PROTOCOLS
+        .into_iter()
+        .flat_map(|p| (1..70).map(move |c| (p, c)))
+    {
+        for status in [
+            code,
+            host::error(code),
+            host::error(code | 1 << 40),
+            code << 8,
+        ] {
+            let mut world = stubborn(protocol, status);
+            let answers = [
+                world.set("V", NV_BS_RT, b"x"),
+                world.next(("V", VENDOR), BUFFER).map(drop),
+                world.remote().info(Phase::Boot, BS).map(drop),
+                world.get("V").map(drop),
+            ];
+            for (answer, list) in
+                answers
+                    .into_iter()
+                    .zip([&lists[0][..], &lists[1], &lists[2], &[2, 3, 14, 26]])
+            {
+                let listed = status == host::error(code) && list.contains(&code);
+                let expected = match listed {
+                    true => Status(usize::try_from(status).unwrap()),
+                    false => Status::DEVICE_ERROR,
+                };
+                refused(expected, answer);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_that_does_nothing_has_not_agreed() {
+    struct Silence;
+    impl Doorbell for Silence {
+        fn ring(&mut self, _: &mut [u8], _: usize, _: usize) -> Result<(), Failed> {
+            Ok(())
+        }
+    }
+    for protocol in PROTOCOLS {
+        let mut buffer = vec![0; BUFFER];
+        let name = utf16("V");
+        let mut remote = |service: fn(Remote<'_, Silence>, Key<'_>) -> Result<(), Error>| {
+            let (buffer, bell) = (&mut buffer[..], Silence);
+            let remote = Remote {
+                protocol,
+                buffer,
+                bell,
+            };
+            refused(Status::DEVICE_ERROR, service(remote, key(VENDOR, &name)));
+        };
+        remote(|remote, key| remote.get(Phase::Boot, key, 9).map(drop));
+        remote(|remote, key| remote.next(Phase::Boot, key, 9).map(drop));
+        remote(|remote, key| remote.set(Phase::Boot, key, BS, b"x"));
+        remote(|remote, key| remote.set(Phase::Boot, key, BS, b""));
+        remote(|remote, _| remote.info(Phase::Boot, BS).map(drop));
+    }
+}
+
+/// Where sizes are in replies to GetVariable and GetNextVariableName.
+fn sizes_at(protocol: Protocol) -> (usize, usize) {
+    match protocol {
+        Protocol::Varstored => (12, 8),
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    for protocol in PROTOCOLS {
+        let (data, name) = sizes_at(protocol);
+        for size in [
+            BUFFER as u64 - 8,
+            BUFFER as u64,
+            1 << 32,
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            for at in [data, name] {
+                let mut world = World::tampered(protocol, move |reply| {
+                    reply[at..at + 8].copy_from_slice(&size.to_le_bytes());
+                });
+                let answer = match at == data {
+                    true => world.get("V").map(drop),
+                    false => world.next(("", VENDOR), BUFFER).map(drop),
+                };
+                refused(Status::DEVICE_ERROR, answer);
+            }
+        }
+        // Half a unit, a NUL within, and no name at all.
+        for size in [0, 1, 3, 2] {
+            let mut world = World::tampered(protocol, move |reply| {
+                reply[name] = size;
+                reply[name + 8] *= size & 1;
+            });
+            refused(Status::DEVICE_ERROR, world.next(("", VENDOR), BUFFER));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 300 }))]
+
+    /// Whatever comes back, what a caller gets is whole and within its room.
+    #[test]
+    fn any_reply_is_survived(
+        protocol in proptest::sample::select(&PROTOCOLS[..]),
+        noise in proptest::collection::vec(any::<u8>(), 0..400),
+        at in 0..120_usize,
+        success in any::<bool>(),
+        room in 0..BUFFER,
+    ) {
+        let status = status_at(protocol);
+        let mut world = World::tampered(protocol, move |reply| {
+            reply[at..at + noise.len()].copy_from_slice(&noise);
+            if success {
+                reply[status..status + 8].fill(0);
+            }
+        });
+        let name = utf16("V");
+        if let Ok(found) = world.remote().get(Phase::Boot, key(VENDOR, &name), room) {
+            prop_assert_eq!(found.bytes.len(), if found.size <= room { found.size } else { 0 });
+        }
+        if let Ok((name, size, _)) = world.next(("V", VENDOR), room) {
+            prop_assert_eq!(name.len(), if size <= room { size } else { 0 });
+            let string = Name::from_buffer(&name).map(|name| name.bytes().len());
+            prop_assert_eq!(string, (size <= room).then_some(size));
+        }
+        let _ = world.set("V", NV_BS_RT.union(A::APPEND_WRITE), b"more");
+        let _ = world.set("V", NV_BS_RT, b"");
+        let _ = world.remote().info(Phase::Boot, BS);
+    }
+}
