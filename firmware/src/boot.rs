@@ -143,6 +143,7 @@ fn machine() -> Machine {
         write_console: console::write_text,
         read_console: console::read_byte,
         stall: time::stall,
+        now: time::now,
         quiesce: arch::quiesce,
         enter_image: image::enter,
         leave_image: image::leave,

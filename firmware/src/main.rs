@@ -52,6 +52,7 @@ fn walk(start_info: u64) -> Result<(), Failure> {
     let tables = [acpi.map(|acpi| acpi.rsdp), smbios];
     boot::open_services(memory, kernel.initrd(), resident, tables)?;
     let image = boot::load(kernel, &platform.command_line)?;
+    abi::ready_to_boot();
     match abi::images::start(image).map_err(Failure::Start)? {
         Status::SUCCESS => Ok(()),
         status => Err(Failure::Returned(status)),

@@ -147,6 +147,7 @@ fn handoff(image_size: u64, machine: Machine) -> Handoff {
         rt_properties: core::ptr::null(),
         store: Store::MEMORY,
         exit_boot_services: None,
+        next_monotonic_count: None,
     }
 }
 

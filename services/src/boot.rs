@@ -4,6 +4,7 @@
 //! edge ([`crate::abi`]) takes the lock, asks one of them, drops the lock and
 //! only then calls foreign code.
 
+use crate::events::Events;
 use crate::handles::Handles;
 use crate::images::Images;
 use crate::memory::{MemoryMap, Pool};
@@ -19,8 +20,14 @@ pub struct Boot {
     pub handles: Handles,
     /// Loaded and running images.
     pub images: Images,
-    /// The task priority level programs think they run at.
+    /// Events and their timers.
+    pub events: Events,
+    /// The task priority level that runs.
     pub tpl: Tpl,
+    /// Whether ExitBootServices was called.
+    pub leaving: bool,
+    /// When the watchdog resets the machine, as [`Machine::now`] counts.
+    pub watchdog: Option<u64>,
     /// The initial RAM disk for the kernel, when the host gave one.
     pub initrd: Option<Initrd>,
 }
@@ -34,7 +41,10 @@ impl Boot {
             pool: Pool::new(),
             handles: Handles::new(),
             images: Images::new(),
+            events: Events::new(),
             tpl: Tpl::APPLICATION,
+            leaving: false,
+            watchdog: None,
             initrd,
         }
     }
@@ -59,6 +69,8 @@ pub struct Machine {
     pub read_console: fn() -> Option<u8>,
     /// Waits for at least this many microseconds.
     pub stall: fn(microseconds: u64),
+    /// Time that has passed since some moment, in units of 100 ns.
+    pub now: fn() -> u64,
     /// Makes sure that no interrupt comes any more.
     pub quiesce: fn(),
     /// Calls an image's entry point such that `leave_image` can end it.

@@ -6,14 +6,17 @@
 //! a handle value from outside is looked up, never trusted. Interfaces are
 //! opaque addresses; this module never looks behind them.
 
+mod notify;
 mod opens;
 
+pub use notify::Registration;
 pub use opens::{Mode, Opener, Record};
 
 use crate::sorted::Sorted;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
+use notify::Registrations;
 use opens::Opens;
 use uefi_raw::{Guid, Handle};
 
@@ -95,14 +98,25 @@ pub enum Search {
     AllHandles,
     /// Handles that carry this protocol.
     ByProtocol(Guid),
+    /// The one handle that is new to this registration for the longest time.
+    ByRegistration(Registration),
+}
+
+/// An installed interface.
+struct Installed {
+    interface: Interface,
+    /// A number that is higher than that of any installed before.
+    serial: u64,
 }
 
 /// The handle database.
 #[derive(Default)]
 pub struct Handles {
     created: usize,
-    installed: Sorted<Key, Interface>,
+    serial: u64,
+    installed: Sorted<Key, Installed>,
     opens: Opens,
+    registrations: Registrations,
 }
 
 impl Handles {
@@ -111,8 +125,10 @@ impl Handles {
     pub const fn new() -> Self {
         Self {
             created: 0,
+            serial: 0,
             installed: Sorted::new(),
             opens: Opens::new(),
+            registrations: Registrations::new(),
         }
     }
 
@@ -148,9 +164,15 @@ impl Handles {
         }
         let handle = handle.map_or_else(|| self.create(), Ok)?;
         for (guid, interface) in protocols {
-            self.installed.insert((handle, *guid), *interface);
+            self.put((handle, *guid), *interface);
         }
         Ok(handle)
+    }
+
+    fn put(&mut self, key: Key, interface: Interface) {
+        self.serial = self.serial.saturating_add(1);
+        let serial = self.serial;
+        self.installed.insert(key, Installed { interface, serial });
     }
 
     /// A handle that never was: a stale one stays unknown.
@@ -196,7 +218,7 @@ impl Handles {
     ) -> Result<(), Error> {
         self.check_unused(handle, (protocol, old))?;
         self.opens.forget((handle, protocol));
-        self.installed.insert((handle, protocol), new);
+        self.put((handle, protocol), new);
         Ok(())
     }
 
@@ -263,8 +285,9 @@ impl Handles {
     /// The interface of `protocol` on `handle`.
     pub fn interface(&self, handle: HandleId, protocol: Guid) -> Result<Interface, Error> {
         self.known(handle)?;
-        let interface = self.installed.get(&(handle, protocol));
-        interface.copied().ok_or(Error::NotFound)
+        let found = self.installed.get(&(handle, protocol));
+        let interface = found.map(|installed| installed.interface);
+        interface.ok_or(Error::NotFound)
     }
 
     /// The protocols on `handle`, in no order that means anything.
@@ -282,10 +305,13 @@ impl Handles {
     /// The handles `search` matches, oldest first.
     #[must_use]
     pub fn locate(&self, search: Search) -> Vec<HandleId> {
-        let matching = self.installed.keys().filter(|(_, found)| match search {
-            Search::AllHandles => true,
-            Search::ByProtocol(wanted) => *found == wanted,
-        });
+        let wanted = match search {
+            Search::AllHandles => None,
+            Search::ByProtocol(wanted) => Some(wanted),
+            Search::ByRegistration(which) => return self.next_new(which).into_iter().collect(),
+        };
+        let keys = self.installed.keys();
+        let matching = keys.filter(|(_, found)| wanted.is_none_or(|wanted| *found == wanted));
         let mut handles: Vec<_> = matching.map(|(handle, _)| *handle).collect();
         handles.dedup();
         handles
@@ -296,7 +322,7 @@ impl Handles {
         let mut all = self.installed.iter();
         let first = all.find(|((_, found), _)| *found == protocol);
         first
-            .map(|(_, interface)| *interface)
+            .map(|(_, installed)| installed.interface)
             .ok_or(Error::NotFound)
     }
 }

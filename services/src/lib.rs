@@ -32,6 +32,8 @@ pub mod device_path;
 #[cfg(feature = "boot")]
 pub mod e820;
 #[cfg(feature = "boot")]
+pub mod events;
+#[cfg(feature = "boot")]
 pub mod handles;
 #[cfg(feature = "boot")]
 pub mod images;

@@ -7,6 +7,7 @@
 //! tables are. Everything here is plain data with a fixed layout: the two sides
 //! are compiled for different targets and share nothing else.
 
+use uefi_raw::table::boot::EventNotifyFn;
 use uefi_raw::table::configuration::ConfigurationTable;
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
@@ -47,8 +48,28 @@ pub struct Handoff {
     /// Out: what the store for variables is.
     pub store: Store,
     /// Out: to be called once ExitBootServices has succeeded: from then on
-    /// variables without `RUNTIME_ACCESS` are invisible.
-    pub exit_boot_services: Option<unsafe extern "efiapi" fn()>,
+    /// variables without `RUNTIME_ACCESS` are invisible. Its arguments are those who
+    /// want to know of SetVirtualAddressMap, and their number.
+    pub exit_boot_services: Option<unsafe extern "efiapi" fn(*const Listener, usize)>,
+    /// Out: GetNextMonotonicCount, which shares its counter with
+    /// GetNextHighMonotonicCount.
+    pub next_monotonic_count: Option<unsafe extern "efiapi" fn(*mut u64) -> Status>,
+}
+
+/// Most [`Listener`]s.
+pub const MAX_LISTENERS: usize = 16;
+
+/// Who wants to know of SetVirtualAddressMap: an event's notification function,
+/// which lies in runtime services code, and its arguments. All zero is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Listener {
+    /// The function, called at the address it has until then.
+    pub function: Option<EventNotifyFn>,
+    /// The event, a number.
+    pub event: usize,
+    /// The context that the event was created with.
+    pub context: usize,
 }
 
 /// What runtime services have to know of the machine.

@@ -98,7 +98,7 @@ fn the_tables_are_complete() {
 
 #[test]
 fn the_properties_tell_the_truth() {
-    for (clock, expected) in [(Clock::NONE, 0x24f0), (Clock::CMOS, 0x24f3)] {
+    for (clock, expected) in [(Clock::NONE, 0x27f0), (Clock::CMOS, 0x27f3)] {
         let machine = Machine::boot(image(), clock);
         // SAFETY: the table is in the image, which is mapped.
         let properties = unsafe { &*machine.handoff.rt_properties };
@@ -333,6 +333,22 @@ fn exit_boot_services_changes_the_rules() {
     assert_eq!(machine.set("DUMMY", NV_BS_RT, b""), Status::NOT_FOUND);
     assert_eq!(machine.set("Kept", NV_BS_RT, b"y"), Status::SUCCESS);
     assert_eq!(machine.query(BS), Err(Status::INVALID_PARAMETER));
+}
+
+#[test]
+fn the_monotonic_counter_grows_and_keeps_its_high_half() {
+    let machine = Machine::boot(image(), Clock::NONE);
+    assert_eq!(machine.list(), [""; 0]);
+    assert_eq!(machine.next_count(), 1 << 32);
+    assert_eq!(machine.next_count(), 1 << 32 | 1);
+    assert_eq!(machine.next_high(), Ok(2));
+    assert_eq!(machine.next_count(), 2 << 32);
+    assert_eq!(machine.list(), ["MTC"]);
+    machine.exit_boot_services();
+    assert_eq!(machine.next_high(), Ok(3));
+    // SAFETY: null is what is to be refused.
+    let none = unsafe { (machine.services().get_next_high_mono_count)(ptr::null_mut()) };
+    assert_eq!(none, Status::INVALID_PARAMETER);
 }
 
 #[test]

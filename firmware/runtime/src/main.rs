@@ -29,6 +29,7 @@ mod caller;
 mod clock;
 mod flash;
 mod hypercall;
+mod monotonic;
 mod ports;
 mod remote;
 mod reset;

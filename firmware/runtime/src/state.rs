@@ -9,7 +9,7 @@ use crate::remote::Bell;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
-use ovmf_lite_services::resident::{self, Handoff, Machine, Reset, Store};
+use ovmf_lite_services::resident::{self, Handoff, Listener, MAX_LISTENERS, Machine, Reset, Store};
 use ovmf_lite_services::variables::{Layout, Opened, Phase, Variables, Volume};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
@@ -30,6 +30,10 @@ pub struct State {
     pub host: Option<Bell>,
     /// What SetTime said and the clock has no registers for.
     pub zone: Option<Zone>,
+    /// The high half of the monotonic counter; 0 when nobody has asked yet.
+    pub high: u32,
+    /// The low half of the next count; none where the high half has to grow first.
+    pub low: Option<u32>,
 }
 
 /// The part of a time that says how it relates to UTC.
@@ -84,8 +88,11 @@ static STATE: SpinMutex<State> = SpinMutex::new(State {
     variables: Variables::new(),
     host: None,
     zone: None,
+    high: 0,
+    low: None,
 });
 static TOLD: Resident<Told> = Resident::zeroed();
+static LISTENERS: Resident<[Listener; MAX_LISTENERS]> = Resident::zeroed();
 static AT_RUNTIME: AtomicBool = AtomicBool::new(false);
 
 /// Remembers what the firmware told, and opens the store for variables.
@@ -184,7 +191,22 @@ pub fn phase() -> Phase {
     }
 }
 
-/// The firmware says that ExitBootServices has succeeded.
-pub unsafe extern "efiapi" fn exit_boot_services() {
+/// The firmware says that ExitBootServices has succeeded, and who wants to know of
+/// SetVirtualAddressMap.
+pub unsafe extern "efiapi" fn exit_boot_services(listeners: *const Listener, count: usize) {
+    for index in 0..count.min(MAX_LISTENERS) {
+        // SAFETY: the firmware has so many, and calls this once, on the one
+        // processor that runs.
+        let listener = unsafe { listeners.wrapping_add(index).read() };
+        let place = LISTENERS.get().cast::<Listener>().wrapping_add(index);
+        // SAFETY: inside the array, by the limit above.
+        unsafe { place.write(listener) };
+    }
     AT_RUNTIME.store(true, Ordering::Relaxed);
+}
+
+/// Who wants to know of SetVirtualAddressMap.
+pub fn listeners() -> [Listener; MAX_LISTENERS] {
+    // SAFETY: written by `exit_boot_services` only; zero is none.
+    unsafe { LISTENERS.get().read() }
 }

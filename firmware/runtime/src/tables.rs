@@ -7,7 +7,7 @@
 
 use crate::state::{self, Resident};
 use crate::virtual_map::Move;
-use crate::{clock, reset, unsupported, variables, virtual_map};
+use crate::{clock, monotonic, reset, unsupported, variables, virtual_map};
 use core::ffi::c_void;
 use core::slice;
 use ovmf_lite_services::crc32;
@@ -40,6 +40,8 @@ mod supported {
     pub const CLOCK: u32 = 0x1 | 0x2;
     pub const VARIABLES: u32 = 0x10 | 0x20 | 0x40 | 0x2000;
     pub const SET_VIRTUAL_ADDRESS_MAP: u32 = 0x80;
+    pub const CONVERT_POINTER: u32 = 0x100;
+    pub const HIGH_MONOTONIC_COUNT: u32 = 0x200;
     pub const RESET_SYSTEM: u32 = 0x400;
 }
 
@@ -80,6 +82,7 @@ pub fn fill(handoff: &mut Handoff) {
     handoff.configuration_table_capacity = CONFIGURATION_TABLES;
     handoff.rt_properties = PROPERTIES.get();
     handoff.exit_boot_services = Some(state::exit_boot_services);
+    handoff.next_monotonic_count = Some(monotonic::get_next_monotonic_count);
 }
 
 /// Converts every pointer in the two tables (UEFI 2.11 §8.4.1).
@@ -126,11 +129,11 @@ fn runtime_services() -> RuntimeServices {
         get_wakeup_time: unsupported::get_wakeup_time,
         set_wakeup_time: unsupported::set_wakeup_time,
         set_virtual_address_map: virtual_map::set_virtual_address_map,
-        convert_pointer: unsupported::convert_pointer,
+        convert_pointer: virtual_map::convert_pointer,
         get_variable: variables::get_variable,
         get_next_variable_name: variables::get_next_variable_name,
         set_variable: variables::set_variable,
-        get_next_high_monotonic_count: unsupported::get_next_high_monotonic_count,
+        get_next_high_monotonic_count: monotonic::get_next_high_monotonic_count,
         reset_system: reset::reset_system,
         update_capsule: unsupported::update_capsule,
         query_capsule_capabilities: unsupported::query_capsule_capabilities,
@@ -150,6 +153,8 @@ fn properties(clock: Clock) -> RtPropertiesTable {
         runtime_services_supported: clock
             | supported::VARIABLES
             | supported::SET_VIRTUAL_ADDRESS_MAP
+            | supported::CONVERT_POINTER
+            | supported::HIGH_MONOTONIC_COUNT
             | supported::RESET_SYSTEM,
     }
 }

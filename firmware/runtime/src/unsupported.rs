@@ -3,7 +3,6 @@
 //! Promises `UNSUPPORTED` whatever the arguments, which is what the absence of
 //! their bits in `EFI_RT_PROPERTIES_TABLE` announces (UEFI 2.11 §4.6).
 
-use core::ffi::c_void;
 use uefi_raw::capsule::CapsuleHeader;
 use uefi_raw::table::runtime::ResetType;
 use uefi_raw::time::Time;
@@ -20,18 +19,6 @@ pub unsafe extern "efiapi" fn get_wakeup_time(
 
 /// SetWakeupTime (§8.3.4): nobody would wake the machine up.
 pub unsafe extern "efiapi" fn set_wakeup_time(_: Boolean, _: *const Time) -> Status {
-    Status::UNSUPPORTED
-}
-
-/// ConvertPointer (§8.4.2): it may only be called from a notification of
-/// SetVirtualAddressMap, and this firmware sends none at that time.
-pub unsafe extern "efiapi" fn convert_pointer(_: usize, _: *mut *mut c_void) -> Status {
-    Status::UNSUPPORTED
-}
-
-/// GetNextHighMonotonicCount (§8.5.2): its promise to grow across resets needs
-/// storage that survives them.
-pub unsafe extern "efiapi" fn get_next_high_monotonic_count(_: *mut u32) -> Status {
     Status::UNSUPPORTED
 }
 

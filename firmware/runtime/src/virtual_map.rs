@@ -1,4 +1,4 @@
-//! SetVirtualAddressMap (UEFI 2.11 §8.4.1).
+//! SetVirtualAddressMap and ConvertPointer (UEFI 2.11 §8.4.1-8.4.2).
 //!
 //! Promises to convert the pointers in the UEFI tables and the addresses of
 //! registers and flash, or to change nothing. Of the map only the descriptors
@@ -6,12 +6,14 @@
 //! memory that is not the firmware's, merged, retyped, or with addresses that
 //! make no sense, and none of them is judged.
 //!
-//! The new addresses are not used here: they may not be mapped yet.
+//! The new addresses are not used here: they may not be mapped yet. Those who had
+//! an event for it are told first, and may convert their pointers meanwhile.
 
 use crate::{state, tables};
+use core::ffi::c_void;
 use core::mem::offset_of;
-use core::slice;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::{ptr, slice};
 use ovmf_lite_services::resident::{Flash, Reset, Space, Write};
 use ovmf_lite_services::variables::Phase;
 use uefi_raw::Status;
@@ -75,6 +77,10 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
         return Status::NO_MAPPING;
     };
     DONE.store(true, Ordering::Relaxed);
+    tell(&Map {
+        bytes: map,
+        stride: descriptor_size,
+    });
     let Reset { shutdown, reset } = state::machine().reset;
     let register = |write| moved(write, &mut descriptors.clone());
     let reset = Reset {
@@ -84,6 +90,65 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
     // SAFETY: this is SetVirtualAddressMap.
     unsafe { state::move_devices(reset, flash) };
     tables::relocate(&to);
+    Status::SUCCESS
+}
+
+/// The caller's map.
+struct Map<'m> {
+    bytes: &'m [u8],
+    stride: usize,
+}
+
+/// The map while those who want to know of it are told; null otherwise.
+static MAP: AtomicPtr<Map<'static>> = AtomicPtr::new(ptr::null_mut());
+
+fn tell(map: &Map<'_>) {
+    let map = ptr::from_ref(map).cast_mut().cast();
+    MAP.store(map, Ordering::Relaxed);
+    for listener in state::listeners() {
+        let event = ptr::without_provenance_mut(listener.event);
+        let context = ptr::with_exposed_provenance_mut(listener.context);
+        if let Some(function) = listener.function {
+            // SAFETY: the event's function, in runtime services code, which the
+            // caller of SetVirtualAddressMap has still mapped at its old address.
+            unsafe { function(event, context) };
+        }
+    }
+    MAP.store(ptr::null_mut(), Ordering::Relaxed);
+}
+
+/// `EFI_OPTIONAL_PTR`: a null pointer is right and stays one.
+const OPTIONAL: usize = 1;
+
+/// ConvertPointer: works only while those are told who had an event for it.
+pub unsafe extern "efiapi" fn convert_pointer(
+    disposition: usize,
+    address: *mut *mut c_void,
+) -> Status {
+    let map = MAP.load(Ordering::Relaxed);
+    // SAFETY: null, or what `tell` has on its stack and has not returned with.
+    let Some(map) = (unsafe { map.as_ref() }) else {
+        return Status::UNSUPPORTED;
+    };
+    if address.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    // SAFETY: not NULL, so the caller's pointer.
+    let pointer = unsafe { address.read_unaligned() };
+    if pointer.is_null() {
+        return match disposition & OPTIONAL {
+            0 => Status::INVALID_PARAMETER,
+            _ => Status::SUCCESS,
+        };
+    }
+    let mut descriptors = map.bytes.chunks_exact(map.stride.max(1));
+    let from = pointer.addr() as u64;
+    let to = descriptors.find_map(|descriptor| new_address(descriptor, from, 1));
+    let Some(to) = to.and_then(|to| usize::try_from(to).ok()) else {
+        return Status::NOT_FOUND;
+    };
+    // SAFETY: not NULL, so the caller's pointer.
+    unsafe { address.write_unaligned(pointer.with_addr(to)) };
     Status::SUCCESS
 }
 

@@ -45,6 +45,12 @@ pub fn stall(microseconds: u64) {
     }
 }
 
+/// Time that has passed since the time stamp counter was 0, in units of 100 ns.
+pub fn now() -> u64 {
+    let hz = *TSC_HZ.call_once(measure);
+    (u128::from(tsc()) * 10_000_000 / u128::from(hz)) as u64
+}
+
 /// Time stamps during a run of the 8254's counter 2, the least of several: what a
 /// host takes away from us makes a run longer. Only done when a program first
 /// waits.

@@ -1,21 +1,205 @@
-//! Task priority levels (UEFI 2.11 §7.1).
+//! Events and task priority levels (UEFI 2.11 §7.1).
 //!
-//! There are no events and no interrupts, so a level only has to be remembered
-//! and given back.
+//! No interrupt ever comes. Timers are looked at, and notification functions run,
+//! at the end of the services that may have to run some: RestoreTPL, SignalEvent,
+//! CheckEvent, WaitForEvent, Stall, and those that change the memory map or
+//! install a protocol somebody has registered for. RaiseTPL to a lower level and
+//! RestoreTPL to a higher one, a program's mistakes, leave the level as it is.
 
-use super::with;
-use uefi_raw::table::boot::Tpl;
+use super::{Alleged, status, timers, with};
+use crate::events::{Call, EventId, Notify, group};
+use core::ffi::c_void;
+use core::ptr;
+use uefi_raw::table::boot::{EventNotifyFn, EventType, Tpl};
+use uefi_raw::{Event, Guid, Status};
+
+/// Runs the notification functions that are due and above the present level.
+pub(super) fn dispatch() {
+    timers::poll();
+    while let Ok(Some((call, level))) = with("notification", |boot| {
+        let call = boot.events.next(boot.tpl);
+        let taken = call.map(|call| (call, core::mem::replace(&mut boot.tpl, call.tpl)));
+        Ok(taken)
+    }) {
+        run(call);
+        set_level(level);
+    }
+}
+
+fn run(Call { event, notify, .. }: Call) {
+    let context = ptr::with_exposed_provenance_mut(notify.context);
+    // SAFETY: the function that the event's creator gave, with its own context.
+    unsafe { (notify.function)(event.to_raw(), context) };
+}
+
+/// What RestoreTPL does, but for the notifications.
+pub(super) fn set_level(level: Tpl) {
+    let _ = with("RestoreTPL", |boot| {
+        boot.tpl = level;
+        Ok(())
+    });
+}
 
 pub(super) unsafe extern "efiapi" fn raise_tpl(new_tpl: Tpl) -> Tpl {
     with("RaiseTPL", |boot| {
-        Ok(core::mem::replace(&mut boot.tpl, new_tpl))
+        let old = boot.tpl;
+        boot.tpl = Tpl(old.0.max(new_tpl.0));
+        Ok(old)
     })
     .unwrap_or(Tpl::APPLICATION)
 }
 
 pub(super) unsafe extern "efiapi" fn restore_tpl(old_tpl: Tpl) {
     let _ = with("RestoreTPL", |boot| {
-        boot.tpl = old_tpl;
+        boot.tpl = Tpl(boot.tpl.0.min(old_tpl.0));
         Ok(())
     });
+    dispatch();
+}
+
+pub(super) unsafe extern "efiapi" fn create_event(
+    kind: EventType,
+    notify_tpl: Tpl,
+    notify: Option<EventNotifyFn>,
+    context: *mut c_void,
+    event: *mut Event,
+) -> Status {
+    // SAFETY: OUT, the caller's promise.
+    let event = unsafe { Alleged::new(event) };
+    status::of(create(kind, notify_tpl, notify, context, None, event))
+}
+
+pub(super) unsafe extern "efiapi" fn create_event_ex(
+    kind: EventType,
+    notify_tpl: Tpl,
+    notify: Option<EventNotifyFn>,
+    context: *const c_void,
+    group: *const Guid,
+    event: *mut Event,
+) -> Status {
+    // SAFETY: IN OPTIONAL, the caller's promise.
+    let group = unsafe { Alleged::new(group) };
+    // SAFETY: OUT, the caller's promise.
+    let event = unsafe { Alleged::new(event) };
+    let group = group.read().ok();
+    status::of(create(kind, notify_tpl, notify, context, group, event))
+}
+
+fn create(
+    kind: EventType,
+    tpl: Tpl,
+    notify: Option<EventNotifyFn>,
+    context: *const c_void,
+    group: Option<Guid>,
+    event: Alleged<Event>,
+) -> Result<(), Status> {
+    if event.is_null() {
+        return Err(Status::INVALID_PARAMETER);
+    }
+    let context = context.expose_provenance();
+    let notify = notify.map(|function| Notify { function, context });
+    let created = with("CreateEvent", |boot| {
+        let created = boot.events.create(kind, tpl, notify, group);
+        created.map_err(status::from)
+    })?;
+    event.write(created.to_raw())
+}
+
+pub(super) unsafe extern "efiapi" fn close_event(event: Event) -> Status {
+    let event = EventId::from_raw(event);
+    status::of(with("CloseEvent", |boot| {
+        boot.handles.unregister(event);
+        boot.events.close(event).map_err(status::from)
+    }))
+}
+
+pub(super) unsafe extern "efiapi" fn signal_event(event: Event) -> Status {
+    let event = EventId::from_raw(event);
+    let signalled = with("SignalEvent", |boot| {
+        boot.events.signal(event).map_err(status::from)
+    });
+    dispatch();
+    status::of(signalled)
+}
+
+/// Signals all events of a group, and runs what then is due.
+pub(super) fn signal_group(group: Guid) {
+    let _ = with("SignalEvent", |boot| {
+        boot.events.signal_group(group);
+        Ok(())
+    });
+    dispatch();
+}
+
+/// Says that a boot option is about to be started.
+pub fn ready_to_boot() {
+    signal_group(group::READY_TO_BOOT);
+    signal_group(group::AFTER_READY_TO_BOOT);
+}
+
+/// CheckEvent, with time looked at already.
+fn check(event: EventId) -> Result<(), Status> {
+    let ask = || {
+        with("CheckEvent", |boot| {
+            boot.events.check(event).map_err(status::from)
+        })
+    };
+    let take = || {
+        with("CheckEvent", |boot| {
+            boot.events.take(event).map_err(status::from)
+        })
+    };
+    if ask()? {
+        return Ok(());
+    }
+    // Whoever wants to know that somebody waits may signal the event now.
+    dispatch();
+    if take()? {
+        Ok(())
+    } else {
+        Err(Status::NOT_READY)
+    }
+}
+
+pub(super) unsafe extern "efiapi" fn check_event(event: Event) -> Status {
+    dispatch();
+    status::of(check(EventId::from_raw(event)))
+}
+
+/// How long WaitForEvent leaves the processor to others between two looks, in
+/// microseconds.
+const PAUSE: u64 = 100;
+
+pub(super) unsafe extern "efiapi" fn wait_for_event(
+    count: usize,
+    events: *const Event,
+    index: *mut usize,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let events = unsafe { Alleged::new(events) };
+    // SAFETY: OUT, the caller's promise.
+    let index = unsafe { Alleged::new(index) };
+    status::of(wait(count, events, index))
+}
+
+fn wait(count: usize, events: Alleged<Event>, index: Alleged<usize>) -> Result<(), Status> {
+    if count == 0 || events.is_null() {
+        return Err(Status::INVALID_PARAMETER);
+    }
+    if with("WaitForEvent", |boot| Ok(boot.tpl))? != Tpl::APPLICATION {
+        return Err(Status::UNSUPPORTED);
+    }
+    loop {
+        dispatch();
+        for at in 0..count {
+            match check(EventId::from_raw(events.at(at)?.read()?)) {
+                Err(Status::NOT_READY) => {}
+                done => {
+                    index.write_optional(at);
+                    return done;
+                }
+            }
+        }
+        timers::pause(PAUSE)?;
+    }
 }

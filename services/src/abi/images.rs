@@ -1,6 +1,6 @@
 //! Image services (UEFI 2.11 §7.4) and the way from bytes to a running image.
 
-use super::{Alleged, machine, memory, protocols, status, system_table, with};
+use super::{Alleged, events, machine, memory, protocols, status, system_table, with};
 use crate::handles::{HandleId, Interface};
 use crate::images::{Image, LoadError, code_type};
 use crate::memory::{PageCount, PhysAddr, Placement};
@@ -226,10 +226,9 @@ pub fn start(handle: HandleId) -> Result<Status, Status> {
     let system_table = system_table("StartImage")?;
     let mut frame = 0usize;
     let frame_address = (&raw mut frame).expose_provenance();
-    let image = with("StartImage", |boot| {
-        boot.images
-            .start(handle, frame_address)
-            .map_err(status::from)
+    let (image, level) = with("StartImage", |boot| {
+        let started = boot.images.start(handle, frame_address);
+        Ok((started.map_err(status::from)?, boot.tpl))
     })?;
     // SAFETY: `entry` lies in a placed image; `frame` outlives the call.
     let result = unsafe {
@@ -237,8 +236,11 @@ pub fn start(handle: HandleId) -> Result<Status, Status> {
     };
     with("StartImage", |boot| {
         boot.images.stop();
+        // As it was, wherever the image has left.
+        boot.tpl = level;
         Ok(())
     })?;
+    events::dispatch();
     // A failing boot driver and every application go; a driver stays.
     if result.is_error() || image.application {
         unload(handle)?;

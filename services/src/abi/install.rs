@@ -3,7 +3,8 @@
 //! Drivers are not asked to let go of an interface: that takes
 //! DisconnectController, which is not offered. What a driver has open stays.
 
-use super::{Alleged, status, with};
+use super::{Alleged, events, status, with};
+use crate::boot::Boot;
 use crate::handles::{HandleId, Interface, Protocol};
 use core::ffi::c_void;
 use uefi_raw::table::boot::InterfaceType;
@@ -24,9 +25,25 @@ pub(super) fn install(
     let given = HandleId::optional(handle.read()?);
     let got = with(service, |boot| {
         let handles = &mut boot.handles;
-        handles.install_all(given, protocols).map_err(status::from)
+        let got = handles
+            .install_all(given, protocols)
+            .map_err(status::from)?;
+        for (protocol, _) in protocols {
+            tell(boot, *protocol);
+        }
+        Ok(got)
     })?;
-    handle.write(got.to_raw())
+    handle.write(got.to_raw())?;
+    events::dispatch();
+    Ok(())
+}
+
+/// Signals the events of those who want to know of new interfaces of `protocol`.
+fn tell(boot: &mut Boot, protocol: Guid) {
+    for event in boot.handles.registered(protocol) {
+        // It is there: CloseEvent ends its registrations.
+        let _ = boot.events.signal(event);
+    }
 }
 
 pub(super) unsafe extern "efiapi" fn install_protocol_interface(
@@ -77,7 +94,11 @@ pub(super) unsafe extern "efiapi" fn reinstall_protocol_interface(
         let (old, new) = (interface(old_interface), interface(new_interface));
         with("ReinstallProtocolInterface", |boot| {
             let replaced = boot.handles.reinstall(handle, protocol, old, new);
-            replaced.map_err(status::from)
-        })
+            replaced.map_err(status::from)?;
+            tell(boot, protocol);
+            Ok(())
+        })?;
+        events::dispatch();
+        Ok(())
     }))
 }

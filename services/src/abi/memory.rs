@@ -1,10 +1,30 @@
 //! Memory services (UEFI 2.11 §7.2).
 
-use super::{Alleged, status, with};
+use super::{Alleged, events, status, with};
+use crate::boot::Boot;
+use crate::events::group;
 use crate::memory::{PageCount, PhysAddr, Placement};
 use alloc::vec::Vec;
 use uefi_raw::table::boot::{AllocateType, MemoryDescriptor, MemoryType};
 use uefi_raw::{PhysicalAddress, Status};
+
+/// Runs `call`, which may change the memory map, and tells those who want to know
+/// that it has.
+fn change<R>(
+    service: &'static str,
+    call: impl FnOnce(&mut Boot) -> Result<R, Status>,
+) -> Result<R, Status> {
+    let result = with(service, |boot| {
+        let key = boot.memory.key();
+        let result = call(boot);
+        if boot.memory.key() != key {
+            boot.events.signal_group(group::MEMORY_MAP_CHANGE);
+        }
+        result
+    });
+    events::dispatch();
+    result
+}
 
 /// Distance between descriptors in bytes. Larger than `MemoryDescriptor`, as
 /// in EDK2, so that programs which assume `sizeof` fail here and not elsewhere.
@@ -27,7 +47,7 @@ pub(super) unsafe extern "efiapi" fn allocate_pages(
             _ => return Err(Status::INVALID_PARAMETER),
         };
         let count = PageCount(u64::try_from(pages).map_err(|_| Status::INVALID_PARAMETER)?);
-        let got = with("AllocatePages", |boot| {
+        let got = change("AllocatePages", |boot| {
             boot.memory
                 .allocate(place, memory_type, count)
                 .map_err(status::from)
@@ -37,7 +57,7 @@ pub(super) unsafe extern "efiapi" fn allocate_pages(
 }
 
 pub(super) unsafe extern "efiapi" fn free_pages(memory: PhysicalAddress, pages: usize) -> Status {
-    status::of(with("FreePages", |boot| {
+    status::of(change("FreePages", |boot| {
         let count = PageCount(u64::try_from(pages).map_err(|_| Status::INVALID_PARAMETER)?);
         boot.memory
             .free(PhysAddr(memory), count)
@@ -114,7 +134,7 @@ pub(super) fn allocate(
     pool_type: MemoryType,
     size: usize,
 ) -> Result<*mut u8, Status> {
-    let got = with(service, |boot| {
+    let got = change(service, |boot| {
         boot.pool
             .allocate(&mut boot.memory, pool_type, size)
             .map_err(status::from)
@@ -124,7 +144,7 @@ pub(super) fn allocate(
 }
 
 pub(super) unsafe extern "efiapi" fn free_pool(buffer: *mut u8) -> Status {
-    status::of(with("FreePool", |boot| {
+    status::of(change("FreePool", |boot| {
         let address = u64::try_from(buffer.addr()).map_err(|_| Status::INVALID_PARAMETER)?;
         boot.pool
             .free(&mut boot.memory, PhysAddr(address))

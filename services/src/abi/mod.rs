@@ -19,9 +19,11 @@ mod protocols;
 mod status;
 mod system;
 mod table;
+mod timers;
 mod unsupported;
 
 pub use alleged::Alleged;
+pub use events::ready_to_boot;
 pub use memory::{give_back, map as memory_map};
 pub use system::{install_configuration_table, power_off};
 

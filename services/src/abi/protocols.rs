@@ -1,18 +1,19 @@
-//! Finding handles and protocols (UEFI 2.11 §7.3.6, §7.3.8, §7.3.15-7.3.16).
+//! Finding handles and protocols (UEFI 2.11 §7.3.5-7.3.6, §7.3.8, §7.3.15-7.3.16).
 
 use super::{Alleged, memory, status, with};
 use crate::device_path::{HEADER, Header, MAX_LENGTH, match_prefix};
-use crate::handles::{HandleId, Interface, Search};
+use crate::events::EventId;
+use crate::handles::{Error, HandleId, Handles, Interface, Registration, Search};
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr;
 use uefi_raw::protocol::device_path::DevicePathProtocol;
 use uefi_raw::table::boot::MemoryType;
-use uefi_raw::{Guid, Handle, Status};
+use uefi_raw::{Event, Guid, Handle, Status};
 
-/// `EFI_LOCATE_SEARCH_TYPE` values; `ByRegisterNotify` (1) needs
-/// RegisterProtocolNotify, which is not offered.
+/// `EFI_LOCATE_SEARCH_TYPE` values.
 const ALL_HANDLES: i32 = 0;
+const BY_REGISTER_NOTIFY: i32 = 1;
 const BY_PROTOCOL: i32 = 2;
 
 /// The pointer a program gets for an interface.
@@ -33,21 +34,19 @@ pub(super) fn list<T>(
 }
 
 /// The search a caller asks for.
-fn search(search_type: i32, protocol: Alleged<Guid>) -> Result<Search, Status> {
+fn search(search_type: i32, protocol: Alleged<Guid>, key: *const c_void) -> Result<Search, Status> {
     match search_type {
         ALL_HANDLES => Ok(Search::AllHandles),
+        BY_REGISTER_NOTIFY if !key.is_null() => {
+            Ok(Search::ByRegistration(Registration::from_raw(key)))
+        }
         BY_PROTOCOL => Ok(Search::ByProtocol(protocol.read()?)),
         _ => Err(Status::INVALID_PARAMETER),
     }
 }
 
 /// The handles a caller searches for; never an empty list.
-fn locate(
-    service: &'static str,
-    search_type: i32,
-    protocol: Alleged<Guid>,
-) -> Result<Vec<HandleId>, Status> {
-    let search = search(search_type, protocol)?;
+fn locate(service: &'static str, search: Search) -> Result<Vec<HandleId>, Status> {
     let found = with(service, |boot| Ok(boot.handles.locate(search)))?;
     if found.is_empty() {
         return Err(Status::NOT_FOUND);
@@ -55,10 +54,42 @@ fn locate(
     Ok(found)
 }
 
+/// The caller has got the handles: they are not new to its registration any more.
+fn delivered(service: &'static str, search: Search, found: &[HandleId]) {
+    if let (Search::ByRegistration(registration), [handle]) = (search, found) {
+        let _ = with(service, |boot| {
+            boot.handles.found_by(registration, *handle);
+            Ok(())
+        });
+    }
+}
+
+pub(super) unsafe extern "efiapi" fn register_protocol_notify(
+    protocol: *const Guid,
+    event: Event,
+    registration: *mut *mut c_void,
+) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let protocol = unsafe { Alleged::new(protocol) };
+    // SAFETY: OUT, the caller's promise.
+    let registration = unsafe { Alleged::new(registration) };
+    if registration.is_null() {
+        return Status::INVALID_PARAMETER;
+    }
+    let event = EventId::from_raw(event);
+    status::of(protocol.read().and_then(|protocol| {
+        let made = with("RegisterProtocolNotify", |boot| {
+            boot.events.known(event).map_err(status::from)?;
+            boot.handles.register(protocol, event).map_err(status::from)
+        })?;
+        registration.write(made.to_raw())
+    }))
+}
+
 pub(super) unsafe extern "efiapi" fn locate_handle(
     search_type: i32,
     protocol: *const Guid,
-    _search_key: *const c_void,
+    search_key: *const c_void,
     buffer_size: *mut usize,
     buffer: *mut Handle,
 ) -> Status {
@@ -69,20 +100,23 @@ pub(super) unsafe extern "efiapi" fn locate_handle(
     // SAFETY: OUT, the caller's promise.
     let buffer = unsafe { Alleged::new(buffer) };
     status::of(buffer_size.read().and_then(|room| {
-        let found = locate("LocateHandle", search_type, protocol)?;
+        let search = search(search_type, protocol, search_key)?;
+        let found = locate("LocateHandle", search)?;
         let needed = size_of_val(found.as_slice());
         buffer_size.write(needed)?;
         if room < needed {
             return Err(Status::BUFFER_TOO_SMALL);
         }
-        buffer.write_all(found.into_iter().map(HandleId::to_raw))
+        buffer.write_all(found.iter().map(|handle| handle.to_raw()))?;
+        delivered("LocateHandle", search, &found);
+        Ok(())
     }))
 }
 
 pub(super) unsafe extern "efiapi" fn locate_handle_buffer(
     search_type: i32,
     protocol: *const Guid,
-    _search_key: *const c_void,
+    search_key: *const c_void,
     handle_count: *mut usize,
     buffer: *mut *mut Handle,
 ) -> Status {
@@ -97,14 +131,17 @@ pub(super) unsafe extern "efiapi" fn locate_handle_buffer(
     }
     handle_count.write_optional(0);
     buffer.write_optional(ptr::null_mut());
-    let result = locate("LocateHandleBuffer", search_type, protocol).and_then(|found| {
-        let handles = found.into_iter().map(HandleId::to_raw);
-        let count = handles.len();
-        let list = list("LocateHandleBuffer", handles)?;
-        handle_count.write(count)?;
-        buffer.write(list)
-    });
-    status::of(result)
+    status::of(
+        search(search_type, protocol, search_key).and_then(|search| {
+            let found = locate("LocateHandleBuffer", search)?;
+            let handles = found.iter().map(|handle| handle.to_raw());
+            let list = list("LocateHandleBuffer", handles)?;
+            handle_count.write(found.len())?;
+            buffer.write(list)?;
+            delivered("LocateHandleBuffer", search, &found);
+            Ok(())
+        }),
+    )
 }
 
 pub(super) unsafe extern "efiapi" fn locate_protocol(
@@ -120,18 +157,30 @@ pub(super) unsafe extern "efiapi" fn locate_protocol(
         return Status::INVALID_PARAMETER;
     }
     status::of(protocol.read().and_then(|protocol| {
-        if !registration.is_null() {
-            // Registrations come from RegisterProtocolNotify, which is not offered.
-            return Err(Status::NOT_FOUND);
-        }
         let found = with("LocateProtocol", |boot| {
-            boot.handles
-                .locate_interface(protocol)
-                .map_err(status::from)
+            first(&mut boot.handles, protocol, registration).map_err(status::from)
         });
         interface.write(found.map_or(ptr::null_mut(), pointer))?;
         found.map(drop)
     }))
+}
+
+/// The first interface of `protocol`, or the first that is new to a registration,
+/// which then has found it.
+fn first(
+    handles: &mut Handles,
+    protocol: Guid,
+    registration: *const c_void,
+) -> Result<Interface, Error> {
+    if registration.is_null() {
+        return handles.locate_interface(protocol);
+    }
+    let registration = Registration::from_raw(registration);
+    let new = handles.locate(Search::ByRegistration(registration));
+    let handle = *new.first().ok_or(Error::NotFound)?;
+    let interface = handles.interface(handle, protocol)?;
+    handles.found_by(registration, handle);
+    Ok(interface)
 }
 
 pub(super) unsafe extern "efiapi" fn locate_device_path(

@@ -1,7 +1,7 @@
 //! From each module's own error to `Status`.
 
 use crate::images::{LoadError, WrongState};
-use crate::{configuration, handles, memory};
+use crate::{configuration, events, handles, memory};
 use uefi_raw::Status;
 
 impl From<memory::Error> for Wrapped {
@@ -27,6 +27,15 @@ impl From<handles::Error> for Wrapped {
             handles::Error::InUse => Status::ACCESS_DENIED,
             handles::Error::AlreadyStarted => Status::ALREADY_STARTED,
             handles::Error::Full => Status::OUT_OF_RESOURCES,
+        })
+    }
+}
+
+impl From<events::Error> for Wrapped {
+    fn from(error: events::Error) -> Self {
+        Self(match error {
+            events::Error::Invalid => Status::INVALID_PARAMETER,
+            events::Error::Full => Status::OUT_OF_RESOURCES,
         })
     }
 }

@@ -1,12 +1,18 @@
 //! Configuration tables, the end of boot services, and small services (UEFI
 //! 2.11 §7.4.6, §7.5).
 
-use super::{Alleged, EDGE, Edge, machine, status, with_edge};
+use super::{Alleged, EDGE, Edge, events, status, with, with_edge};
+use crate::boot::Boot;
 use crate::configuration;
 use crate::crc32::{self, crc32};
+use crate::events::group;
+use crate::memory::PAGE_SIZE;
+use crate::resident::Listener;
+use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::ffi::c_void;
 use core::{ptr, slice};
+use uefi_raw::table::boot::MemoryType;
 use uefi_raw::table::runtime::ResetType;
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status};
@@ -69,10 +75,11 @@ pub(super) unsafe extern "efiapi" fn install_configuration_table_service(
 ) -> Status {
     // SAFETY: IN, the caller's promise.
     let guid = unsafe { Alleged::new(guid) };
-    status::of(
-        guid.read()
-            .and_then(|guid| install_configuration_table(guid, table.cast_mut())),
-    )
+    status::of(guid.read().and_then(|guid| {
+        install_configuration_table(guid, table.cast_mut())?;
+        events::signal_group(guid);
+        Ok(())
+    }))
 }
 
 /// Ends boot services when `map_key` is the key of the memory map as it stands;
@@ -81,23 +88,81 @@ pub(super) unsafe extern "efiapi" fn exit_boot_services(
     _image_handle: Handle,
     map_key: usize,
 ) -> Status {
-    let ended = with_edge("ExitBootServices", |edge| {
-        if map_key != edge.boot.memory.key() {
-            return Err(Status::INVALID_PARAMETER);
-        }
-        (edge.machine.quiesce)();
-        if let Some(leave) = edge.resident.0.exit_boot_services {
-            // SAFETY: the runtime image's own function, called this once.
-            unsafe { leave() };
-        }
-        edge.clear_boot_pointers();
-        Ok(())
-    });
-    if ended.is_ok() {
+    let left = check_key(map_key).and_then(|()| leave());
+    if left.is_ok() {
         // Not dropped: its memory is the kernel's from here on.
         core::mem::forget(EDGE.lock().take());
     }
-    status::of(ended)
+    status::of(left)
+}
+
+/// Gives everyone the last chance to use boot services, once, and looks whether
+/// the caller knows the memory map as it is then. If so, it is final, and those
+/// who want to know are told.
+fn check_key(map_key: usize) -> Result<(), Status> {
+    let first = with("ExitBootServices", |boot| {
+        Ok(!core::mem::replace(&mut boot.leaving, true))
+    })?;
+    if first {
+        events::signal_group(group::BEFORE_EXIT);
+    }
+    with("ExitBootServices", |boot| {
+        if map_key != boot.memory.key() {
+            return Err(Status::INVALID_PARAMETER);
+        }
+        boot.events.cancel_timers();
+        boot.watchdog = None;
+        Ok(())
+    })?;
+    events::signal_group(group::EXIT_BOOT_SERVICES);
+    Ok(())
+}
+
+/// Turns the firmware into what is left of it after ExitBootServices.
+fn leave() -> Result<(), Status> {
+    with_edge("ExitBootServices", |edge| {
+        (edge.machine.quiesce)();
+        if let Some(leave) = edge.resident.0.exit_boot_services {
+            let listeners = listeners(&edge.boot);
+            // SAFETY: the runtime image's own function, called this once.
+            unsafe { leave(listeners.as_ptr(), listeners.len()) };
+        }
+        edge.clear_boot_pointers();
+        Ok(())
+    })
+}
+
+/// Who wants to know of SetVirtualAddressMap and is still there then.
+fn listeners(boot: &Boot) -> Vec<Listener> {
+    let all = boot.events.of_group(group::VIRTUAL_ADDRESS_CHANGE);
+    let stays = all.filter(|(_, notify)| {
+        let function = u64::try_from(notify.function as usize).unwrap_or_default();
+        boot.memory.descriptors().any(|range| {
+            let offset = function.checked_sub(range.phys_start);
+            let inside = offset.is_some_and(|offset| offset / PAGE_SIZE < range.page_count);
+            inside && range.ty == MemoryType::RUNTIME_SERVICES_CODE
+        })
+    });
+    let listener = stays.map(|(event, notify)| Listener {
+        function: Some(notify.function),
+        event: event.to_raw().addr(),
+        context: notify.context,
+    });
+    listener.collect()
+}
+
+pub(super) unsafe extern "efiapi" fn get_next_monotonic_count(count: *mut u64) -> Status {
+    let next = with_edge("GetNextMonotonicCount", |edge| {
+        edge.resident
+            .0
+            .next_monotonic_count
+            .ok_or(Status::UNSUPPORTED)
+    });
+    match next {
+        // SAFETY: the runtime image's own function; its argument is the caller's promise.
+        Ok(next) => unsafe { next(count) },
+        Err(status) => status,
+    }
 }
 
 /// Powers the machine off, by ResetSystem of the runtime image.
@@ -105,19 +170,18 @@ pub(super) unsafe extern "efiapi" fn exit_boot_services(
 /// # Errors
 /// `UNSUPPORTED` when boot services have ended: the machine is not ours then.
 pub fn power_off() -> Result<Infallible, Status> {
+    reset(ResetType::SHUTDOWN)
+}
+
+/// Ends the machine's run, by ResetSystem of the runtime image.
+pub(super) fn reset(kind: ResetType) -> Result<Infallible, Status> {
     let table = super::system_table("ResetSystem")?;
     // SAFETY: the table lies in the runtime image, which is always there.
     let runtime = unsafe { (*table).runtime_services };
     // SAFETY: so does this one.
     let reset = unsafe { (*runtime).reset_system };
     // SAFETY: the service needs no data for this.
-    unsafe { reset(ResetType::SHUTDOWN, Status::SUCCESS, 0, ptr::null()) }
-}
-
-pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {
-    status::of(machine("Stall").map(|machine| {
-        (machine.stall)(u64::try_from(microseconds).unwrap_or(u64::MAX));
-    }))
+    unsafe { reset(kind, Status::SUCCESS, 0, ptr::null()) }
 }
 
 pub(super) unsafe extern "efiapi" fn calculate_crc32(

@@ -1,7 +1,8 @@
 //! The boot services table (UEFI 2.11 §4.4).
 
 use super::{
-    events, images, install, memory, multiple, open, protocols, system, unsupported, with_edge,
+    events, images, install, memory, multiple, open, protocols, system, timers, unsupported,
+    with_edge,
 };
 use crate::crc32;
 use core::ptr;
@@ -68,18 +69,18 @@ fn boot_services() -> BootServices {
         get_memory_map: memory::get_memory_map,
         allocate_pool: memory::allocate_pool,
         free_pool: memory::free_pool,
-        create_event: unsupported::create_event,
-        set_timer: unsupported::set_timer,
-        wait_for_event: unsupported::wait_for_event,
-        signal_event: unsupported::signal_event,
-        close_event: unsupported::close_event,
-        check_event: unsupported::check_event,
+        create_event: events::create_event,
+        set_timer: timers::set_timer,
+        wait_for_event: events::wait_for_event,
+        signal_event: events::signal_event,
+        close_event: events::close_event,
+        check_event: events::check_event,
         install_protocol_interface: install::install_protocol_interface,
         reinstall_protocol_interface: install::reinstall_protocol_interface,
         uninstall_protocol_interface: install::uninstall_protocol_interface,
         handle_protocol: open::handle_protocol,
         reserved: ptr::null_mut(),
-        register_protocol_notify: unsupported::register_protocol_notify,
+        register_protocol_notify: protocols::register_protocol_notify,
         locate_handle: protocols::locate_handle,
         locate_device_path: protocols::locate_device_path,
         install_configuration_table: system::install_configuration_table_service,
@@ -88,9 +89,9 @@ fn boot_services() -> BootServices {
         exit: images::exit,
         unload_image: images::unload_image,
         exit_boot_services: system::exit_boot_services,
-        get_next_monotonic_count: unsupported::get_next_monotonic_count,
-        stall: system::stall,
-        set_watchdog_timer: unsupported::set_watchdog_timer,
+        get_next_monotonic_count: system::get_next_monotonic_count,
+        stall: timers::stall,
+        set_watchdog_timer: timers::set_watchdog_timer,
         connect_controller: unsupported::connect_controller,
         disconnect_controller: unsupported::disconnect_controller,
         open_protocol: open::open_protocol,
@@ -104,6 +105,6 @@ fn boot_services() -> BootServices {
         calculate_crc32: system::calculate_crc32,
         copy_mem: system::copy_mem,
         set_mem: system::set_mem,
-        create_event_ex: unsupported::create_event_ex,
+        create_event_ex: events::create_event_ex,
     }
 }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod events;
 mod image;
 mod protocols;
 
@@ -19,6 +20,7 @@ use crate::memory::{MemoryMap, PhysAddr};
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
 use uefi_raw::protocol::device_path::DevicePathProtocol;
 use uefi_raw::protocol::media::LoadFile2Protocol;
 use uefi_raw::table::boot::{BootServices, MemoryDescriptor, MemoryType};
@@ -29,6 +31,8 @@ use uefi_raw::{Boolean, Guid, Handle, guid};
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 static WRITTEN: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 static QUIET: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
+/// The time, in units of 100 ns; each wait adds to it.
+static NOW: AtomicU64 = AtomicU64::new(0);
 /// What every image returns.
 static RETURNED: std::sync::Mutex<Status> = std::sync::Mutex::new(Status::ABORTED);
 const PAGE: usize = 4096;
@@ -67,7 +71,10 @@ fn machine() -> Machine {
     Machine {
         write_console: |text| WRITTEN.lock().unwrap().push_str(text),
         read_console: || None,
-        stall: |_| {},
+        stall: |microseconds| {
+            NOW.fetch_add(10 * microseconds, Ordering::Relaxed);
+        },
+        now: || NOW.load(Ordering::Relaxed),
         quiesce: || *QUIET.lock().unwrap() = true,
         enter_image: enter,
         leave_image: leave,
@@ -101,6 +108,7 @@ fn open(initrd: bool) -> World {
         rt_properties: null(),
         store: crate::resident::Store::MEMORY,
         exit_boot_services: None,
+        next_monotonic_count: None,
     };
     let initrd = initrd.then_some(Initrd {
         size: INITRD.len(),

@@ -5,7 +5,7 @@ use crate::calls::Guest;
 use crate::map::Map;
 use crate::report::{Area, Check, Failure, Outcome, Report, equal, holds, status, success};
 use crate::variables::{self, BOOT, BOOT_NAME, RUNTIME, RUNTIME_NAME, VENDOR};
-use crate::{acpi, configuration, misc, output, ports, tables, text, unsupported};
+use crate::{acpi, configuration, events, misc, output, ports, tables, text, unsupported};
 use r_efi::efi::{self, Status};
 
 /// What is checked after ExitBootServices, before and after
@@ -31,6 +31,8 @@ pub fn run(guest: &Guest, report: &mut Report) {
         "ExitBootServices with a wrong key",
         wrong_key(guest, &mut map),
     );
+    let listens = events::listen_to_the_end(guest);
+    report.note("exit", "7.4.6 events of the end are created", listens);
     let left = leave(guest, &mut map);
     if left.is_ok() {
         output::use_serial();
@@ -38,6 +40,7 @@ pub fn run(guest: &Guest, report: &mut Report) {
     let gone = left.is_ok();
     report.note("exit", "ExitBootServices", left);
     if gone {
+        report.note("exit", "7.4.6 the end is told", events::end_was_told());
         report.note("exit", "interrupts are off", interrupts_off());
         after(guest, report, "runtime");
         report.note(

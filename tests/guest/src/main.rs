@@ -21,6 +21,7 @@ mod calls;
 mod configuration;
 mod console;
 mod crc32;
+mod events;
 mod exit;
 mod images;
 mod initrd;
@@ -28,6 +29,7 @@ mod install;
 mod map;
 mod memory;
 mod misc;
+mod notify;
 mod open;
 mod output;
 mod pool;
@@ -49,7 +51,7 @@ use r_efi::efi;
 use report::{Area, Report};
 
 /// What is checked while there are boot services, in this order.
-const AREAS: [Area; 16] = [
+const AREAS: [Area; 18] = [
     tables::AREA,
     console::AREA,
     memory::AREA,
@@ -65,6 +67,8 @@ const AREAS: [Area; 16] = [
     smbios::AREA,
     variables::AREA,
     misc::AREA,
+    events::AREA,
+    notify::AREA,
     unsupported::AREA,
 ];
 

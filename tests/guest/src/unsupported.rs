@@ -2,7 +2,6 @@
 //! `UNSUPPORTED`. `docs/COVERAGE.md` has the same list.
 
 use crate::calls::Guest;
-use crate::protocols::UNKNOWN;
 use crate::report::{Area, Outcome, status};
 use core::mem::zeroed;
 use core::ptr;
@@ -16,36 +15,7 @@ pub const AREA: Area = Area {
 /// A stub's name and a call of it that would be right otherwise.
 type Stub = (&'static str, fn(&Guest) -> Status);
 
-const BOOT: [Stub; 12] = [
-    ("CreateEvent", |g| {
-        g.create_event(
-            0,
-            efi::TPL_CALLBACK,
-            None,
-            ptr::null_mut(),
-            &mut ptr::null_mut(),
-        )
-    }),
-    ("CreateEventEx", |g| {
-        let event = &mut ptr::null_mut();
-        g.create_event_ex(0, efi::TPL_CALLBACK, None, ptr::null(), ptr::null(), event)
-    }),
-    ("SetTimer", |g| g.set_timer(g.handle, efi::TIMER_CANCEL, 0)),
-    ("WaitForEvent", |g| {
-        g.wait_for_event(1, &mut { g.handle }, &mut 0)
-    }),
-    ("SignalEvent", |g| g.signal_event(g.handle)),
-    ("CloseEvent", |g| g.close_event(g.handle)),
-    ("CheckEvent", |g| g.check_event(g.handle)),
-    ("RegisterProtocolNotify", |g| {
-        g.register_protocol_notify(&UNKNOWN, g.handle, &mut ptr::null_mut())
-    }),
-    ("GetNextMonotonicCount", |g| {
-        g.get_next_monotonic_count(&mut 0)
-    }),
-    ("SetWatchdogTimer", |g| {
-        g.set_watchdog_timer(0, 0, 0, ptr::null_mut())
-    }),
+const BOOT: [Stub; 2] = [
     ("ConnectController", |g| {
         g.connect_controller(g.handle, ptr::null_mut(), ptr::null_mut(), Boolean::FALSE)
     }),
@@ -54,7 +24,7 @@ const BOOT: [Stub; 12] = [
     }),
 ];
 
-const RUNTIME: [Stub; 6] = [
+const RUNTIME: [Stub; 5] = [
     ("GetWakeupTime", |g| {
         let (mut enabled, mut pending) = (Boolean::FALSE, Boolean::FALSE);
         // SAFETY: integers and booleans, which zero is valid for.
@@ -64,11 +34,9 @@ const RUNTIME: [Stub; 6] = [
     ("SetWakeupTime", |g| {
         g.set_wakeup_time(Boolean::FALSE, ptr::null_mut())
     }),
+    // Offered to who is told of SetVirtualAddressMap, and to nobody else.
     ("ConvertPointer", |g| {
         g.convert_pointer(0, &mut { g.handle })
-    }),
-    ("GetNextHighMonotonicCount", |g| {
-        g.get_next_high_mono_count(&mut 0)
     }),
     ("UpdateCapsule", |g| {
         g.update_capsule(&mut ptr::null_mut(), 1, 0)
@@ -81,8 +49,6 @@ const RUNTIME: [Stub; 6] = [
 /// Their bits in RT_PROPERTIES, all of which have to be 0.
 pub const RUNTIME_BITS: u32 = efi::RT_SUPPORTED_GET_WAKEUP_TIME
     | efi::RT_SUPPORTED_SET_WAKEUP_TIME
-    | efi::RT_SUPPORTED_CONVERT_POINTER
-    | efi::RT_SUPPORTED_GET_NEXT_HIGH_MONOTONIC_COUNT
     | efi::RT_SUPPORTED_UPDATE_CAPSULE
     | efi::RT_SUPPORTED_QUERY_CAPSULE_CAPABILITIES;
 

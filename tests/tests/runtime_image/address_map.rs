@@ -3,8 +3,10 @@
 use super::build::image;
 use super::checks::{NV_BS_RT, POINTERS, check_everything_works, pointers_into};
 use super::machine::Machine;
-use ovmf_lite_services::resident::{Clock, Flash, Store};
+use ovmf_lite_services::resident::{Clock, Flash, Listener, MAX_LISTENERS, Store};
 use r_efi::efi::{self, MemoryDescriptor, Status, TableHeader};
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
 use std::ptr;
 
 #[test]
@@ -139,6 +141,88 @@ fn flash_has_to_be_mapped() {
         ..flash
     });
     assert_eq!(machine.set_virtual_address_map(&map, 48), Status::SUCCESS);
+}
+
+thread_local! {
+    /// The machine whose listener is called.
+    static MACHINE: Cell<*const Machine> = const { Cell::new(ptr::null()) };
+    /// With what it was called, and what it was answered.
+    static HEARD: RefCell<Vec<(usize, Answers)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Of ConvertPointer: a pointer into the image, one elsewhere, null, null that is
+/// right, and no pointer at all.
+type Answers = [(Status, usize); 5];
+
+fn answers(machine: &Machine) -> Answers {
+    let convert = |disposition, pointer: *mut c_void| {
+        let mut pointer = pointer;
+        // SAFETY: the pointer is to a live local.
+        let status = unsafe { (machine.services().convert_pointer)(disposition, &mut pointer) };
+        (status, pointer.addr())
+    };
+    let inside = machine.views.first.wrapping_add(0x1234).cast();
+    // SAFETY: null is what is to be refused.
+    let none = unsafe { (machine.services().convert_pointer)(0, ptr::null_mut()) };
+    [
+        convert(0, inside),
+        convert(0, ptr::without_provenance_mut(0x1000)),
+        convert(0, ptr::null_mut()),
+        convert(1, ptr::null_mut()),
+        (none, 0),
+    ]
+}
+
+unsafe extern "efiapi" fn listen(event: *mut c_void, context: *mut c_void) {
+    // SAFETY: the test keeps its machine while there are calls.
+    let machine = unsafe { &*MACHINE.get() };
+    let called = event.addr() << 8 | context.addr();
+    HEARD.with_borrow_mut(|heard| heard.push((called, answers(machine))));
+}
+
+#[test]
+fn who_wants_to_know_of_the_new_addresses_can_convert_pointers() {
+    let machine = Machine::boot(image(), Clock::NONE);
+    let early = answers(&machine);
+    let listener = |event, context| Listener {
+        function: Some(listen),
+        event,
+        context,
+    };
+    let none = Listener {
+        function: None,
+        event: 0,
+        context: 0,
+    };
+    // The last one is more than there may be.
+    let mut listeners = vec![listener(1, 2), none, listener(3, 4)];
+    listeners.resize(MAX_LISTENERS, none);
+    listeners.push(listener(5, 6));
+    machine.exit_boot_services_with(&listeners);
+    MACHINE.set(&machine);
+    let mut map = address_map(&machine);
+    map[OURS].attribute = efi::MEMORY_WB;
+    let status = machine.set_virtual_address_map(&map, 48);
+    assert_eq!(status, Status::NO_MAPPING);
+    assert!(HEARD.take().is_empty(), "told of what did not happen");
+    let map = address_map(&machine);
+    assert_eq!(machine.set_virtual_address_map(&map, 48), Status::SUCCESS);
+    let moved = machine.views.second.addr() + 0x1234;
+    let expected = [
+        (Status::SUCCESS, moved),
+        (Status::NOT_FOUND, 0x1000),
+        (Status::INVALID_PARAMETER, 0),
+        (Status::SUCCESS, 0),
+        (Status::INVALID_PARAMETER, 0),
+    ];
+    let heard = HEARD.take();
+    assert_eq!(heard, [(0x102, expected), (0x304, expected)]);
+    for late in [early, answers(&machine)] {
+        assert!(
+            late.iter()
+                .all(|(status, _)| *status == Status::UNSUPPORTED)
+        );
+    }
 }
 
 /// Which descriptor of [`address_map`] is about the image.

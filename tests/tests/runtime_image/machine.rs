@@ -7,7 +7,7 @@
 use super::views::Views;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::resident::{
-    Clock, Entry, HANDOFF_VERSION, Handoff, Machine as Facts, Moment, Store,
+    Clock, Entry, HANDOFF_VERSION, Handoff, Listener, Machine as Facts, Moment, Store,
 };
 use r_efi::efi::{Guid, MemoryDescriptor, RuntimeServices, Status, SystemTable, Time};
 use std::ffi::c_void;
@@ -47,6 +47,7 @@ pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
         rt_properties: ptr::null(),
         store: Store(u32::MAX),
         exit_boot_services: None,
+        next_monotonic_count: None,
     }
 }
 
@@ -110,7 +111,14 @@ impl Machine {
     pub fn exit_boot_services(&self) {
         let callback = self.handoff.exit_boot_services.expect("a callback");
         // SAFETY: the callback is in the image, which is still mapped there.
-        unsafe { callback() }
+        unsafe { callback(ptr::null(), 0) }
+    }
+
+    /// The same, with those who want to know of SetVirtualAddressMap.
+    pub fn exit_boot_services_with(&self, listeners: &[Listener]) {
+        let callback = self.handoff.exit_boot_services.expect("a callback");
+        // SAFETY: as above; as many listeners as said.
+        unsafe { callback(listeners.as_ptr(), listeners.len()) }
     }
 
     /// The system table.
@@ -238,6 +246,25 @@ impl Machine {
         } else {
             Ok([storage, remaining, largest])
         }
+    }
+
+    /// GetNextHighMonotonicCount.
+    pub fn next_high(&self) -> Result<u32, Status> {
+        let mut high = 0;
+        // SAFETY: the pointer is to a live local.
+        match unsafe { (self.services().get_next_high_mono_count)(&mut high) } {
+            Status::SUCCESS => Ok(high),
+            status => Err(status),
+        }
+    }
+
+    /// GetNextMonotonicCount, which the firmware calls for a boot service.
+    pub fn next_count(&self) -> u64 {
+        let next = self.handoff.next_monotonic_count.expect("a service");
+        let mut count = 0;
+        // SAFETY: the pointer is to a live local.
+        assert_eq!(unsafe { next(&mut count) }.0, 0);
+        count
     }
 
     /// SetVirtualAddressMap with `map`, whose descriptors take `stride` bytes.
