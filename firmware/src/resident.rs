@@ -12,7 +12,7 @@ use log::{info, warn};
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
 use ovmf_lite_services::resident::{
-    Flash, HANDOFF_VERSION, Handoff, Machine, Reset, Space, Store, Write,
+    Flash, HANDOFF_VERSION, Handoff, Machine, Protocol, Reset, Space, Store, Write,
 };
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 use uefi_raw::{Guid, Status, guid};
@@ -76,6 +76,10 @@ pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, E
     };
     let Flash { address, size } = machine.flash;
     memory.describe(PhysAddr(address), size, MemoryType::MMIO)?;
+    if machine.host.protocol == Protocol::UEFI_VARS {
+        let registers = PhysAddr(machine.host.address);
+        memory.describe(registers, PAGE_SIZE, MemoryType::MMIO)?;
+    }
     let image = pe::Image::parse(IMAGE).map_err(Error::Format)?;
     let bytes = ram::allocate(
         memory,
@@ -100,7 +104,10 @@ pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, E
 /// Says where variables are kept.
 fn announce(store: Store, machine: &Machine) {
     let kib = machine.flash.size >> 10;
-    let host = "varstored";
+    let host = match machine.host.protocol {
+        Protocol::UEFI_VARS => "QEMU's uefi-vars device",
+        _ => "varstored",
+    };
     match store {
         Store::HOST => info!("variables in {host}"),
         Store::SILENT_HOST => warn!(
@@ -146,6 +153,7 @@ fn handoff(image_size: u64, machine: Machine) -> Handoff {
         configuration_table_capacity: 0,
         rt_properties: core::ptr::null(),
         store: Store::MEMORY,
+        ready_to_boot: None,
         exit_boot_services: None,
         next_monotonic_count: None,
     }

@@ -47,6 +47,9 @@ pub struct Handoff {
     pub rt_properties: *const RtPropertiesTable,
     /// Out: what the store for variables is.
     pub store: Store,
+    /// Out: to be called before an operating system is started: the host may want
+    /// to hear of it.
+    pub ready_to_boot: Option<unsafe extern "efiapi" fn()>,
     /// Out: to be called once ExitBootServices has succeeded: from then on
     /// variables without `RUNTIME_ACCESS` are invisible. Its arguments are those who
     /// want to know of SetVirtualAddressMap, and their number.
@@ -96,7 +99,8 @@ pub struct Machine {
 pub struct Host {
     /// How it is asked.
     pub protocol: Protocol,
-    /// Its I/O port.
+    /// Its I/O port; or the physical address of its registers, the page of which
+    /// is listed and converted as flash is.
     pub address: u64,
 }
 
@@ -110,6 +114,8 @@ impl Protocol {
     pub const NONE: Self = Self(0);
     /// XenServer's and XCP-ng's varstored.
     pub const VARSTORED: Self = Self(1);
+    /// QEMU's uefi-vars devices.
+    pub const UEFI_VARS: Self = Self(2);
 }
 
 /// Flash for variables, of the kind QEMU has. `size` 0 means "there is none", and

@@ -31,6 +31,7 @@ mod flash;
 mod hypercall;
 mod monotonic;
 mod ports;
+mod registers;
 mod remote;
 mod reset;
 mod state;

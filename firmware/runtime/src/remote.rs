@@ -6,9 +6,10 @@
 
 use crate::flash::Flash;
 use crate::ports;
+use crate::registers::Registers;
 use crate::state::{STORAGE, State};
 use ovmf_lite_services::resident;
-use ovmf_lite_services::variables::remote::{BUFFER, Doorbell, Found, Protocol, Remote};
+use ovmf_lite_services::variables::remote::{BUFFER, Doorbell, Event, Found, Protocol, Remote};
 use ovmf_lite_services::variables::{Error, Failed, Info, Key, Phase, Variables};
 use uefi_raw::table::runtime::VariableAttributes;
 
@@ -22,7 +23,8 @@ const _: () = assert!(STORAGE >= BUFFER + PAGE);
 #[derive(Clone, Copy)]
 pub struct Bell {
     protocol: Protocol,
-    port: u16,
+    /// varstored's port; or where the registers are now.
+    address: usize,
     /// The buffer's first page, by its physical number.
     page: u32,
 }
@@ -33,14 +35,34 @@ impl Bell {
     pub fn new(found: resident::Host, memory: &mut Local) -> Option<Self> {
         let protocol = match found.protocol {
             resident::Protocol::VARSTORED => Protocol::Varstored,
+            resident::Protocol::UEFI_VARS => Protocol::UefiVars,
             _ => return None,
         };
         let address = buffer(memory).as_ptr().addr();
         Some(Self {
             protocol,
-            port: u16::try_from(found.address).ok()?,
+            address: usize::try_from(found.address).ok()?,
             page: u32::try_from(address / PAGE).ok()?,
         })
+    }
+
+    /// SetVirtualAddressMap says where the registers are from now on.
+    pub fn move_to(&mut self, address: u64) {
+        if let Ok(address) = usize::try_from(address) {
+            self.address = address;
+        }
+    }
+
+    /// Makes the host ready for questions, if it can be.
+    pub fn open(self) -> Result<(), Failed> {
+        match self.protocol {
+            Protocol::Varstored => Ok(()),
+            Protocol::UefiVars => self.registers().open(self.page),
+        }
+    }
+
+    const fn registers(self) -> Registers {
+        Registers(self.address)
     }
 
     /// The host's variables, asked for in `memory`.
@@ -54,12 +76,18 @@ impl Bell {
 }
 
 impl Doorbell for Bell {
-    fn ring(&mut self, buffer: &mut [u8], _: usize, _: usize) -> Result<(), Failed> {
+    fn ring(&mut self, buffer: &mut [u8], sent: usize, back: usize) -> Result<(), Failed> {
         buffer.as_mut_ptr().expose_provenance();
-        // SAFETY: varstored works on the buffer before the instruction ends, and on
-        // nothing else.
-        unsafe { ports::write_double(self.port, self.page) };
-        Ok(())
+        match self.protocol {
+            Protocol::Varstored => {
+                let port = u16::try_from(self.address).map_err(|_| Failed)?;
+                // SAFETY: varstored works on the buffer before the instruction ends,
+                // and on nothing else.
+                unsafe { ports::write_double(port, self.page) };
+                Ok(())
+            }
+            Protocol::UefiVars => self.registers().exchange(buffer, sent, back),
+        }
     }
 }
 
@@ -105,6 +133,13 @@ impl State {
                 .remote(&mut self.variables)
                 .set(phase, key, attributes, data),
             None => self.variables.set(phase, key, attributes, data),
+        }
+    }
+
+    /// Tells the host, if it keeps the variables, of `event`.
+    pub fn tell(&mut self, event: Event) {
+        if let Some(host) = self.host {
+            host.remote(&mut self.variables).tell(event);
         }
     }
 

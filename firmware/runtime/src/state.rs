@@ -10,6 +10,7 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ovmf_lite_services::resident::{self, Handoff, Listener, MAX_LISTENERS, Machine, Reset, Store};
+use ovmf_lite_services::variables::remote::Event;
 use ovmf_lite_services::variables::{Layout, Opened, Phase, Variables, Volume};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
@@ -112,18 +113,18 @@ pub fn init(handoff: &mut Handoff) {
 }
 
 fn open(state: &mut State, machine: &Machine) -> Store {
-    state.host = Bell::new(machine.host, &mut state.variables);
-    if state.host.is_some() {
-        // The host has to understand a question before it gets the others.
-        let attributes = VariableAttributes::BOOTSERVICE_ACCESS;
-        if state.info(Phase::Boot, attributes).is_ok() {
-            return Store::HOST;
-        }
-        state.host = None;
-        let _ = state.variables.open(None);
-        return Store::SILENT_HOST;
+    let Some(host) = Bell::new(machine.host, &mut state.variables) else {
+        return open_local(state, machine.flash);
+    };
+    state.host = Some(host);
+    // It has to understand one question before it gets the others.
+    let attributes = VariableAttributes::BOOTSERVICE_ACCESS;
+    if host.open().is_ok() && state.info(Phase::Boot, attributes).is_ok() {
+        return Store::HOST;
     }
-    open_local(state, machine.flash)
+    state.host = None;
+    let _ = state.variables.open(None);
+    Store::SILENT_HOST
 }
 
 fn open_local(state: &mut State, found: resident::Flash) -> Store {
@@ -159,19 +160,23 @@ pub fn image_size() -> u64 {
     told().image_size
 }
 
-/// SetVirtualAddressMap says where the registers of `reset` and the flash are
-/// from now on.
+/// SetVirtualAddressMap says where the registers of `reset`, the flash and the
+/// host that keeps variables are from now on.
 ///
 /// # Safety
 /// Only SetVirtualAddressMap calls this: see [`Resident`].
-pub unsafe fn move_devices(reset: Reset, flash: resident::Flash) {
+pub unsafe fn move_devices(reset: Reset, flash: u64, host: u64) {
     let mut told = told();
     told.machine.reset = reset;
-    told.machine.flash = flash;
-    if let Ok(mut state) = lock()
-        && let Some(used) = state.variables.flash_mut()
-    {
-        used.move_to(flash);
+    told.machine.flash.address = flash;
+    told.machine.host.address = host;
+    if let Ok(mut state) = lock() {
+        if let Some(used) = state.variables.flash_mut() {
+            used.move_to(flash);
+        }
+        if let Some(used) = &mut state.host {
+            used.move_to(host);
+        }
     }
     // SAFETY: the caller runs alone.
     unsafe { TOLD.get().write(told) };
@@ -203,6 +208,18 @@ pub unsafe extern "efiapi" fn exit_boot_services(listeners: *const Listener, cou
         unsafe { place.write(listener) };
     }
     AT_RUNTIME.store(true, Ordering::Relaxed);
+    tell(Event::ExitBootServices);
+}
+
+/// The firmware says that an operating system is about to be started.
+pub unsafe extern "efiapi" fn ready_to_boot() {
+    tell(Event::ReadyToBoot);
+}
+
+fn tell(event: Event) {
+    if let Ok(mut state) = lock() {
+        state.tell(event);
+    }
 }
 
 /// Who wants to know of SetVirtualAddressMap.

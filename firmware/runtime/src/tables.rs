@@ -81,6 +81,7 @@ pub fn fill(handoff: &mut Handoff) {
     handoff.configuration_tables = CONFIGURATION.get().cast();
     handoff.configuration_table_capacity = CONFIGURATION_TABLES;
     handoff.rt_properties = PROPERTIES.get();
+    handoff.ready_to_boot = Some(state::ready_to_boot);
     handoff.exit_boot_services = Some(state::exit_boot_services);
     handoff.next_monotonic_count = Some(monotonic::get_next_monotonic_count);
 }

@@ -1,7 +1,7 @@
 //! SetVirtualAddressMap and ConvertPointer (UEFI 2.11 §8.4.1-8.4.2).
 //!
 //! Promises to convert the pointers in the UEFI tables and the addresses of
-//! registers and flash, or to change nothing. Of the map only the descriptors
+//! registers, flash and the host's device, or to change nothing. Of the map only the descriptors
 //! matter that contain this image and these: operating systems pass descriptors of
 //! memory that is not the firmware's, merged, retyped, or with addresses that
 //! make no sense, and none of them is judged.
@@ -14,7 +14,7 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use core::{ptr, slice};
-use ovmf_lite_services::resident::{Flash, Reset, Space, Write};
+use ovmf_lite_services::resident::{Machine, Protocol, Reset, Space, Write};
 use ovmf_lite_services::variables::Phase;
 use uefi_raw::Status;
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor};
@@ -73,7 +73,23 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
     let Some(to) = descriptors.clone().find_map(image_move) else {
         return Status::NO_MAPPING;
     };
-    let Some(flash) = moved_flash(&mut descriptors.clone()) else {
+    let Machine {
+        reset, flash, host, ..
+    } = state::machine();
+    let device = |address, size| match size {
+        0 => Some(address),
+        _ => descriptors
+            .clone()
+            .find_map(|descriptor| new_address(descriptor, address, size)),
+    };
+    let registers = match host.protocol {
+        Protocol::UEFI_VARS => PAGE,
+        _ => 0,
+    };
+    let (Some(flash_at), Some(host_at)) = (
+        device(flash.address, flash.size),
+        device(host.address, registers),
+    ) else {
         return Status::NO_MAPPING;
     };
     DONE.store(true, Ordering::Relaxed);
@@ -81,14 +97,14 @@ pub unsafe extern "efiapi" fn set_virtual_address_map(
         bytes: map,
         stride: descriptor_size,
     });
-    let Reset { shutdown, reset } = state::machine().reset;
+    let Reset { shutdown, reset } = reset;
     let register = |write| moved(write, &mut descriptors.clone());
     let reset = Reset {
         shutdown: register(shutdown),
         reset: register(reset),
     };
     // SAFETY: this is SetVirtualAddressMap.
-    unsafe { state::move_devices(reset, flash) };
+    unsafe { state::move_devices(reset, flash_at, host_at) };
     tables::relocate(&to);
     Status::SUCCESS
 }
@@ -162,16 +178,6 @@ fn image_move(descriptor: &[u8]) -> Option<Move> {
         size: usize::try_from(size).ok()?,
         to: usize::try_from(to).ok()?,
     })
-}
-
-/// The flash after the move; none when it is there and not mapped.
-fn moved_flash<'d>(descriptors: &mut impl Iterator<Item = &'d [u8]>) -> Option<Flash> {
-    let Flash { address, size } = state::machine().flash;
-    if size == 0 {
-        return Some(Flash::default());
-    }
-    let address = descriptors.find_map(|descriptor| new_address(descriptor, address, size))?;
-    Some(Flash { address, size })
 }
 
 /// `write` after the move. A register in memory that the operating system does

@@ -8,6 +8,7 @@ pub mod fw_cfg;
 pub mod payload;
 pub mod tables;
 
+use crate::arch;
 use crate::arch::ram::{self, Found};
 use crate::arch::time;
 use crate::ports;
@@ -20,12 +21,12 @@ use core::fmt;
 use fw_cfg::FwCfg;
 use log::{LevelFilter, warn};
 use ovmf_lite_services::e820::{self, Region};
-use ovmf_lite_services::memory::{self, MemoryMap, PhysAddr};
+use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr};
 use ovmf_lite_services::pvh::{self, Module, StartInfo};
 use ovmf_lite_services::resident::{
     self, Clock, Flash, Hypercall, Machine, Moment, Protocol, Reset,
 };
-use ovmf_lite_services::variables::remote::VARSTORED_PORT;
+use ovmf_lite_services::variables::remote::{uefi_vars, varstored};
 use ovmf_lite_services::xen::domain::{Domain, Level};
 use ovmf_lite_services::xen::hvmloader;
 use payload::Payload;
@@ -318,6 +319,7 @@ impl Platform {
 
     /// What runtime services have to know; `reset` is what the tables say.
     pub fn facts(&self, reset: Reset) -> Machine {
+        let host = self.variable_host();
         let (clock, moment) = self.clock();
         let xen = self.xen.as_ref().map(|(xen, _)| xen.hypercall);
         Machine {
@@ -325,8 +327,11 @@ impl Platform {
             hypercall: xen.unwrap_or(Hypercall::NONE),
             reset,
             moment,
-            flash: self.flash(),
-            host: self.variable_host(),
+            flash: match host.protocol {
+                Protocol::NONE => self.flash(),
+                _ => Flash::default(),
+            },
+            host,
         }
     }
 
@@ -341,14 +346,31 @@ impl Platform {
     /// A host that keeps the variables. Nothing else is at varstored's port in an
     /// HVM domain; of a port that nobody has, all bits are read as 1.
     fn variable_host(&self) -> resident::Host {
-        let varstored = || ports::read::<u32>(VARSTORED_PORT) != u32::MAX;
-        match self.host {
-            Host::Hvmloader { .. } if varstored() => resident::Host {
-                protocol: Protocol::VARSTORED,
-                address: VARSTORED_PORT.into(),
-            },
-            _ => resident::Host::default(),
-        }
+        let found = match &self.host {
+            Host::Reset { fw_cfg, .. } => {
+                self.uefi_vars(fw_cfg).map(|at| (Protocol::UEFI_VARS, at))
+            }
+            Host::Hvmloader { .. } if ports::read::<u32>(varstored::PORT) != u32::MAX => {
+                Some((Protocol::VARSTORED, varstored::PORT.into()))
+            }
+            _ => None,
+        };
+        found.map_or_else(resident::Host::default, |(protocol, address)| {
+            resident::Host { protocol, address }
+        })
+    }
+
+    /// The registers of QEMU's device for variables, on a page that is no RAM.
+    fn uefi_vars(&self, fw_cfg: &FwCfg) -> Option<u64> {
+        let list = fw_cfg.read_file("etc/hardware-info").ok()?;
+        let address = uefi_vars::find(&list)?;
+        let end = address.checked_add(PAGE_SIZE)?;
+        let taken = |region: &Region| {
+            region.start < end && region.start.saturating_add(region.bytes) > address
+        };
+        let usable = address % PAGE_SIZE == 0 && end <= arch::MAPPED_AT_ENTRY;
+        let free = !self.regions.iter().any(|r| r.is_ram() && taken(r));
+        (usable && free).then_some(address)
     }
 
     /// The clock, and where it counts from. Xen's PVH domains have none but the

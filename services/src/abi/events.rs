@@ -6,7 +6,7 @@
 //! install a protocol somebody has registered for. RaiseTPL to a lower level and
 //! RestoreTPL to a higher one, a program's mistakes, leave the level as it is.
 
-use super::{Alleged, status, timers, with};
+use super::{Alleged, status, timers, with, with_edge};
 use crate::events::{Call, EventId, Notify, group};
 use core::ffi::c_void;
 use core::ptr;
@@ -131,9 +131,17 @@ pub(super) fn signal_group(group: Guid) {
     dispatch();
 }
 
-/// Says that a boot option is about to be started.
+/// Says that an operating system is about to be started: to programs, and to
+/// the runtime image, which may have to tell the host.
 pub fn ready_to_boot() {
     signal_group(group::READY_TO_BOOT);
+    let _ = with_edge("ReadyToBoot", |edge| {
+        if let Some(tell) = edge.resident.0.ready_to_boot {
+            // SAFETY: the runtime image's own function.
+            unsafe { tell() };
+        }
+        Ok(())
+    });
     signal_group(group::AFTER_READY_TO_BOOT);
 }
 

@@ -107,6 +107,7 @@ fn open(initrd: bool) -> World {
         configuration_table_capacity: TABLES,
         rt_properties: null(),
         store: crate::resident::Store::MEMORY,
+        ready_to_boot: None,
         exit_boot_services: None,
         next_monotonic_count: None,
     };

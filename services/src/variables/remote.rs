@@ -19,14 +19,14 @@ mod bytes;
 mod host;
 #[cfg(test)]
 mod tests;
-mod varstored;
+pub mod uefi_vars;
+pub mod varstored;
 
 use super::{Error, Info, Key, Name, Phase, Variable, attributes};
 use crate::variables::Failed;
 use bytes::{Writer, number};
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status};
-pub use varstored::PORT as VARSTORED_PORT;
 
 /// Size of the buffer in bytes. It begins on a page of 4 KiB and is contiguous
 /// in the host's eyes.
@@ -47,26 +47,73 @@ pub trait Doorbell {
 pub enum Protocol {
     /// That of XenServer's and XCP-ng's varstored.
     Varstored,
+    /// That of QEMU's uefi-vars devices.
+    UefiVars,
+}
+
+impl Protocol {
+    /// Offset of the status in a reply.
+    const fn status(self) -> usize {
+        match self {
+            Self::Varstored => varstored::STATUS,
+            Self::UefiVars => uefi_vars::STATUS,
+        }
+    }
+
+    /// Offset of the three sizes that QueryVariableInfo returns, and the most
+    /// that fits into the buffer as name and data.
+    const fn sizes(self) -> (usize, usize) {
+        match self {
+            Self::Varstored => (varstored::SIZES, varstored::LARGEST),
+            Self::UefiVars => (uefi_vars::SIZES, uefi_vars::LARGEST),
+        }
+    }
+
+    /// Whether `status` says that GetVariable or GetNextVariableName has found
+    /// something; of varstored no answer is too large.
+    fn has_found(self, status: Status) -> bool {
+        status == Status::SUCCESS || (status == Status::BUFFER_TOO_SMALL && self == Self::UefiVars)
+    }
 }
 
 /// What a variable service asks for.
 #[derive(Clone, Copy, Debug)]
 enum Request<'a> {
-    /// GetVariable.
-    Get(Key<'a>),
-    /// GetNextVariableName.
-    Next(Key<'a>),
+    /// GetVariable, for so many bytes.
+    Get(Key<'a>, usize),
+    /// GetNextVariableName, for so many bytes.
+    Next(Key<'a>, usize),
     /// SetVariable.
-    Set(Key<'a>, VariableAttributes, &'a [u8]),
+    Set(Key<'a>, VariableAttributes, Data<'a>),
     /// QueryVariableInfo.
     Info(VariableAttributes),
+    /// An event has come.
+    Event(Event),
 }
 
-/// How much of the buffer the host has to see, and may have written after.
-#[derive(Clone, Copy, Debug)]
-struct Extent {
-    sent: usize,
-    back: usize,
+/// The data of SetVariable.
+#[derive(Clone, Copy, Debug, Default)]
+struct Data<'a> {
+    /// So many bytes that GetVariable has left in their place.
+    kept: usize,
+    /// What comes behind them.
+    added: &'a [u8],
+}
+
+impl<'a> Data<'a> {
+    /// None but `added`.
+    const fn new(added: &'a [u8]) -> Self {
+        Self { kept: 0, added }
+    }
+}
+
+/// What a host may want to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `EFI_EVENT_GROUP_READY_TO_BOOT`.
+    ReadyToBoot,
+    /// ExitBootServices has succeeded.
+    ExitBootServices,
 }
 
 /// Where in a reply something of variable size lies.
@@ -116,23 +163,24 @@ pub struct Remote<'b, D> {
 impl<'b, D: Doorbell> Remote<'b, D> {
     /// The variable `key`, for GetVariable with a buffer of `room` bytes.
     pub fn get(mut self, phase: Phase, key: Key<'_>, room: usize) -> Result<Found<'b>, Error> {
-        match self.exchange(phase, Request::Get(key))? {
-            Status::SUCCESS => {}
-            status => return Err(refusal(status, OF_GET)),
+        match self.look(phase, key, room) {
+            Err(Error::Host(Status::ACCESS_DENIED)) => Err(Error::NotFound),
+            place => self.found(place?, room),
         }
-        let place = varstored::data(self.buffer).ok_or(Error::Storage)?;
-        self.found(place, room)
     }
 
     /// The variable after `key`, for GetNextVariableName with a buffer of `room`
     /// bytes.
     pub fn next(mut self, phase: Phase, key: Key<'_>, room: usize) -> Result<Found<'b>, Error> {
-        match self.exchange(phase, Request::Next(key))? {
-            Status::SUCCESS => {}
-            status => return Err(refusal(status, OF_NEXT)),
+        let status = self.exchange(phase, Request::Next(key, room))?;
+        if !self.protocol.has_found(status) {
+            return Err(refusal(status, OF_NEXT));
         }
-        let place = varstored::name(self.buffer).ok_or(Error::Storage)?;
-        let found = self.found(place, room)?;
+        let place = match self.protocol {
+            Protocol::Varstored => varstored::name(self.buffer),
+            Protocol::UefiVars => uefi_vars::name(self.buffer),
+        };
+        let found = self.found(place.ok_or(Error::Storage)?, room)?;
         let whole = |name: Name<'_>| name.bytes().len() == found.size && !name.is_empty();
         let fits = found.size <= room;
         match Name::from_buffer(found.bytes) {
@@ -154,8 +202,18 @@ impl<'b, D: Doorbell> Remote<'b, D> {
             return Err(Error::EmptyName);
         }
         attributes::plausible(attributes)?;
-        match self.exchange(phase, Request::Set(key, attributes, data))? {
+        let request = match self.protocol {
+            Protocol::Varstored => Request::Set(key, attributes, Data::new(data)),
+            Protocol::UefiVars => {
+                match uefi_vars::prepare(&mut self, phase, key, attributes, data)? {
+                    Some(request) => request,
+                    None => return Ok(()),
+                }
+            }
+        };
+        match self.exchange(phase, request)? {
             Status::SUCCESS => Ok(()),
+            Status::ACCESS_DENIED => Err(Error::ReadOnly),
             status => Err(refusal(status, OF_SET)),
         }
     }
@@ -168,24 +226,51 @@ impl<'b, D: Doorbell> Remote<'b, D> {
             Status::SUCCESS => {}
             status => return Err(refusal(status, OF_INFO)),
         }
+        let (at, most) = self.protocol.sizes();
         let size = |index: usize| {
-            let at = varstored::SIZES.checked_add(index.checked_mul(8)?)?;
-            usize::try_from(number(self.buffer, at)?).ok()
+            let at = at.saturating_add(index.saturating_mul(8));
+            let size = number(self.buffer, at).and_then(|size| usize::try_from(size).ok());
+            size.ok_or(Error::Storage)
         };
-        let [storage, remaining, largest] = [size(0), size(1), size(2)];
         Ok(Info {
-            storage: storage.ok_or(Error::Storage)?,
-            remaining: remaining.ok_or(Error::Storage)?,
-            largest: largest.ok_or(Error::Storage)?.min(varstored::LARGEST),
+            storage: size(0)?,
+            remaining: size(1)?,
+            largest: size(2)?.min(most),
         })
+    }
+
+    /// Tells the host that `event` has come, if it wants to hear of it.
+    pub fn tell(mut self, event: Event) {
+        if self.protocol == Protocol::UefiVars {
+            // It has no way to disagree.
+            let _ = self.exchange(Phase::Boot, Request::Event(event));
+        }
+    }
+
+    /// Asks for the variable `key`, with its data if they have at most `room` bytes.
+    fn look(&mut self, phase: Phase, key: Key<'_>, room: usize) -> Result<Place, Error> {
+        match self.exchange(phase, Request::Get(key, room))? {
+            status if self.protocol.has_found(status) => {}
+            Status::ACCESS_DENIED => return Err(Error::Host(Status::ACCESS_DENIED)),
+            status => return Err(refusal(status, OF_GET)),
+        }
+        let place = match self.protocol {
+            Protocol::Varstored => varstored::data(self.buffer),
+            Protocol::UefiVars => uefi_vars::data(self.buffer, key),
+        };
+        place.ok_or(Error::Storage)
     }
 
     /// Sends `request` and returns the status that the host answers.
     fn exchange(&mut self, phase: Phase, request: Request<'_>) -> Result<Status, Error> {
         let mut out = Writer::new(self.buffer);
-        let Extent { sent, back } = varstored::encode(&mut out, phase, request)?;
+        let back = match self.protocol {
+            Protocol::Varstored => varstored::encode(&mut out, phase, request),
+            Protocol::UefiVars => uefi_vars::encode(&mut out, request),
+        };
+        let sent = out.size()?;
         self.bell.ring(self.buffer, sent, back)?;
-        let status = number(self.buffer, varstored::STATUS).ok_or(Error::Storage)?;
+        let status = number(self.buffer, self.protocol.status()).ok_or(Error::Storage)?;
         usize::try_from(status)
             .map(Status)
             .map_err(|_| Error::Storage)
@@ -193,13 +278,13 @@ impl<'b, D: Doorbell> Remote<'b, D> {
 
     fn found(self, place: Place, room: usize) -> Result<Found<'b>, Error> {
         let size = usize::try_from(place.size).map_err(|_| Error::Storage)?;
+        let shown = if size <= room { size } else { 0 };
         let bytes = self.buffer.get(place.at..).unwrap_or_default();
-        let bytes = bytes.get(..size).ok_or(Error::Storage)?;
         Ok(Found {
             vendor: place.vendor,
             attributes: VariableAttributes::from_bits_retain(place.attributes),
             size,
-            bytes: if size <= room { bytes } else { &[] },
+            bytes: bytes.get(..shown).ok_or(Error::Storage)?,
         })
     }
 }

@@ -46,6 +46,7 @@ pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
         configuration_table_capacity: 0,
         rt_properties: ptr::null(),
         store: Store(u32::MAX),
+        ready_to_boot: None,
         exit_boot_services: None,
         next_monotonic_count: None,
     }

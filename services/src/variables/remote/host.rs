@@ -1,6 +1,6 @@
 //! A host that keeps variables, as far as its guest can tell: what the sources
-//! of varstored say of their end of the protocol, in a few lines, without
-//! signatures and with one limit for all variables.
+//! of varstored, and of QEMU's device, say of their end of the protocol, in a few
+//! lines, without signatures and with one limit for all variables.
 //!
 //! It is strict where they are: a request that is wrong ends the test.
 
@@ -23,6 +23,7 @@ const BUFFER_TOO_SMALL: u64 = error(5);
 const WRITE_PROTECTED: u64 = error(8);
 const OUT_OF_RESOURCES: u64 = error(9);
 const NOT_FOUND: u64 = error(14);
+const ACCESS_DENIED: u64 = error(15);
 
 /// An error code of UEFI.
 pub const fn error(code: u64) -> u64 {
@@ -44,6 +45,8 @@ pub struct Host {
     pub variables: Vec<Variable>,
     /// Requests that have come.
     pub requests: usize,
+    /// Events that QEMU's device was told, by their number.
+    pub events: Vec<u64>,
 }
 
 /// Takes a request apart.
@@ -209,6 +212,141 @@ impl Host {
         }
         longs(&[SUCCESS, STORAGE, STORAGE - self.used(), DATA_LIMIT as u64])
     }
+}
+
+/// `EfiSmmVariableProtocolGuid`.
+const MESSAGE: [u8; 16] = [
+    0x33, 0xd5, 0x32, 0xed, 0xe6, 0x99, 0x09, 0x42, 0x9c, 0xc0, 0x2d, 0x72, 0xcd, 0xd9, 0x98, 0xa7,
+];
+const PAYLOAD: usize = 40;
+const EXIT_BOOT_SERVICES: u64 = 6;
+
+/// QEMU's device (QEMU `hw/uefi/var-service-vars.c`).
+impl Host {
+    /// Answers as QEMU's device does; returns what its command register says.
+    pub fn uefi_vars(&mut self, buffer: &mut [u8]) -> u16 {
+        self.requests += 1;
+        let mut request = Reader(buffer);
+        assert_eq!(request.guid(), MESSAGE, "whom the message is for");
+        let length = request.long();
+        if length < 16 || 24 + length > buffer.len() {
+            return 0x12;
+        }
+        let (function, _) = (request.long() as u64, request.long());
+        // What lies beyond the message QEMU does not see.
+        let body = Reader(&buffer[PAYLOAD..24 + length]);
+        let (status, payload) = match function {
+            1 => self.uefi_get(body),
+            2 => self.uefi_next(body),
+            3 => (self.uefi_set(body), Vec::new()),
+            4 => (
+                SUCCESS,
+                longs(&[STORAGE, STORAGE - self.used(), STORAGE / 4]),
+            ),
+            5 | EXIT_BOOT_SERVICES => {
+                self.events.push(function);
+                (SUCCESS, Vec::new())
+            }
+            _ => (UNSUPPORTED, Vec::new()),
+        };
+        let fits = PAYLOAD + payload.len() <= 24 + length;
+        let status = if fits { status } else { BUFFER_TOO_SMALL };
+        buffer[32..40].copy_from_slice(&status.to_le_bytes());
+        let shown = payload.len().min(length - 16);
+        buffer[PAYLOAD..PAYLOAD + shown].copy_from_slice(&payload[..shown]);
+        0
+    }
+
+    fn accessible(&self, attributes: u32) -> bool {
+        let late = self.events.contains(&EXIT_BOOT_SERVICES);
+        attributes & if late { RUNTIME } else { BOOT } != 0
+    }
+
+    fn uefi_get(&self, mut body: Reader<'_>) -> (u64, Vec<u8>) {
+        let (vendor, room, size) = (body.guid(), body.long(), body.long());
+        let attributes = body.int();
+        let name = terminated(body.bytes(size));
+        let Some(at) = self.index(vendor, name) else {
+            return (NOT_FOUND, Vec::new());
+        };
+        let v = &self.variables[at];
+        if !self.accessible(v.attributes) {
+            return (ACCESS_DENIED, Vec::new());
+        }
+        assert_eq!(attributes, 0, "attributes that nobody asks for");
+        let mut reply = vendor.to_vec();
+        reply.extend(longs(&[v.data.len() as u64, size as u64]));
+        reply.extend(v.attributes.to_le_bytes());
+        reply.extend([name, &[0, 0]].concat());
+        if v.data.len() > room {
+            return (BUFFER_TOO_SMALL, reply);
+        }
+        reply.extend(&v.data);
+        (SUCCESS, reply)
+    }
+
+    fn uefi_next(&self, mut body: Reader<'_>) -> (u64, Vec<u8>) {
+        let (vendor, size) = (body.guid(), body.long());
+        let name = terminated(body.bytes(size));
+        let from = match self.index(vendor, name) {
+            _ if name.is_empty() => 0,
+            Some(at) => at + 1,
+            None => return (INVALID_PARAMETER, Vec::new()),
+        };
+        let mut rest = self.variables.iter().skip(from);
+        let Some(v) = rest.find(|v| self.accessible(v.attributes)) else {
+            return (NOT_FOUND, Vec::new());
+        };
+        let size = longs(&[v.name.len() as u64 + 2]);
+        (SUCCESS, [&v.vendor[..], &size, &v.name, &[0, 0]].concat())
+    }
+
+    /// Without most of what UEFI wants: that is the guest's.
+    fn uefi_set(&mut self, mut body: Reader<'_>) -> u64 {
+        let (vendor, data_size, name_size) = (body.guid(), body.long(), body.long());
+        let attributes = body.int();
+        let name = terminated(body.bytes(name_size)).to_vec();
+        let data = body.bytes(data_size).to_vec();
+        let (append, attributes) = (attributes & APPEND != 0, attributes & !APPEND);
+        let old = self.index(vendor, &name);
+        if data.is_empty() && old.is_none() {
+            return SUCCESS;
+        }
+        let old_attributes = old.map(|at| self.variables[at].attributes);
+        let denied = |attributes: u32| !self.accessible(attributes);
+        if old_attributes.is_some_and(denied) || (!data.is_empty() && denied(attributes)) {
+            return ACCESS_DENIED;
+        }
+        if !data.is_empty() && old_attributes.is_some_and(|old| old != attributes) {
+            return INVALID_PARAMETER;
+        }
+        if append && old.is_some() {
+            return UNSUPPORTED;
+        }
+        if (name.len() + data.len() + 128) as u64 > STORAGE - self.used() {
+            return OUT_OF_RESOURCES;
+        }
+        if let Some(at) = old {
+            self.variables.remove(at);
+        }
+        if !data.is_empty() {
+            self.variables.push(Variable {
+                vendor,
+                name,
+                attributes,
+                data,
+            });
+        }
+        SUCCESS
+    }
+}
+
+/// A name that ends with its only terminator, without that.
+fn terminated(name: &[u8]) -> &[u8] {
+    let (name, end) = name.split_at(name.len() - 2);
+    assert_eq!(end, [0, 0], "a terminator");
+    assert!(!name.chunks(2).any(|unit| unit == end), "one terminator");
+    name
 }
 
 fn longs(values: &[u64]) -> Vec<u8> {

@@ -5,8 +5,8 @@
 //! there is, so that no reply says that it is too small.
 
 use super::bytes::{Writer, guid, int, number};
-use super::{BUFFER, Extent, Place, Request};
-use crate::variables::{Error, Phase};
+use super::{BUFFER, Place, Request};
+use crate::variables::Phase;
 use uefi_raw::Guid;
 
 /// The I/O port that takes the number of the buffer's first page.
@@ -35,51 +35,49 @@ pub const LARGEST: usize = 57344;
 const NUL: usize = 2;
 const GUID: usize = 16;
 
-/// Writes `request`.
-pub fn encode(out: &mut Writer<'_>, phase: Phase, request: Request<'_>) -> Result<Extent, Error> {
-    out.int(VERSION)?;
+/// Writes `request`. Any part of the buffer may be changed by the reply.
+pub(super) fn encode(out: &mut Writer<'_>, phase: Phase, request: Request<'_>) -> usize {
+    out.int(VERSION);
     match request {
-        Request::Get(key) => {
-            out.int(GET_VARIABLE)?;
-            name_of(out, key.name.bytes())?;
-            out.bytes(&key.vendor.to_bytes())?;
-            out.long(BUFFER.saturating_sub(DATA))?;
+        Request::Get(key, _) => {
+            out.int(GET_VARIABLE);
+            name_of(out, key.name.bytes());
+            out.guid(key.vendor);
+            out.long(BUFFER.saturating_sub(DATA));
         }
-        Request::Next(key) => {
-            out.int(GET_NEXT_VARIABLE)?;
-            out.long(BUFFER.saturating_sub(NAME).saturating_sub(GUID))?;
-            name_of(out, key.name.bytes())?;
-            out.bytes(&key.vendor.to_bytes())?;
+        Request::Next(key, _) => {
+            out.int(GET_NEXT_VARIABLE);
+            out.long(BUFFER.saturating_sub(NAME).saturating_sub(GUID));
+            name_of(out, key.name.bytes());
+            out.guid(key.vendor);
         }
         Request::Set(key, attributes, data) => {
-            out.int(SET_VARIABLE)?;
-            name_of(out, key.name.bytes())?;
-            out.bytes(&key.vendor.to_bytes())?;
-            out.long(data.len())?;
-            out.bytes(data)?;
-            out.int(attributes.bits())?;
+            out.int(SET_VARIABLE);
+            name_of(out, key.name.bytes());
+            out.guid(key.vendor);
+            out.long(data.added.len());
+            out.bytes(data.added);
+            out.int(attributes.bits());
         }
         Request::Info(attributes) => {
-            out.int(QUERY_VARIABLE_INFO)?;
-            out.int(attributes.bits())?;
+            out.int(QUERY_VARIABLE_INFO);
+            out.int(attributes.bits());
         }
+        Request::Event(_) => {}
     }
-    out.bytes(&[u8::from(phase == Phase::Runtime)])?;
-    Ok(Extent {
-        sent: out.at(),
-        back: BUFFER,
-    })
+    out.bytes(&[u8::from(phase == Phase::Runtime)]);
+    BUFFER
 }
 
 /// A name and its size, without the terminator.
-fn name_of(out: &mut Writer<'_>, name: &[u8]) -> Result<(), Error> {
+fn name_of(out: &mut Writer<'_>, name: &[u8]) {
     let size = name.len().saturating_sub(NUL);
-    out.long(size)?;
-    out.bytes(name.get(..size).unwrap_or_default())
+    out.long(size);
+    out.bytes(name.get(..size).unwrap_or_default());
 }
 
 /// What GetVariable has found.
-pub fn data(reply: &[u8]) -> Option<Place> {
+pub(super) fn data(reply: &[u8]) -> Option<Place> {
     Some(Place {
         vendor: Guid::default(),
         attributes: int(reply, ATTRIBUTES)?,
@@ -89,7 +87,7 @@ pub fn data(reply: &[u8]) -> Option<Place> {
 }
 
 /// What GetNextVariableName has found: the name, to which a terminator is added.
-pub fn name(reply: &mut [u8]) -> Option<Place> {
+pub(super) fn name(reply: &mut [u8]) -> Option<Place> {
     let size = usize::try_from(number(reply, NAME_SIZE)?).ok()?;
     let end = NAME.checked_add(size)?;
     let vendor = guid(reply, end)?;
