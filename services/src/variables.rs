@@ -7,6 +7,24 @@
 //! Refuses signed writes and hardware error records: nobody could check the
 //! former or would collect the latter.
 //!
+//! Where §8.2.3 can be read in several ways:
+//!
+//! * "No access attributes" deletes, whatever else is set and whatever the data:
+//!   it is the first exception to "other attributes are refused". EDK2 takes only
+//!   0 for that and refuses `NON_VOLATILE` alone.
+//! * No data delete only with the variable's own attributes: the other exception
+//!   is `APPEND_WRITE`. Appending nothing changes nothing and creates nothing, and
+//!   succeeds.
+//! * What does not fit is `OUT_OF_RESOURCES`, not `INVALID_PARAMETER`: there is no
+//!   largest size but that of the store, so "not enough storage" is all there is
+//!   to say. Linux asks for more than fits on purpose (`arch/x86/platform/efi/quirks.c`).
+//! * After ExitBootServices, a write to a variable that is out of reach is
+//!   `WRITE_PROTECTED`, as in EDK2, though GetVariable says `NOT_FOUND`: the name is
+//!   taken.
+//! * A variable that needs a signature is `WRITE_PROTECTED` to whoever would delete
+//!   it without one. With other attributes than its own it is `INVALID_PARAMETER`, as
+//!   any variable.
+//!
 //! No allocation and no reachable panic: this is part of the runtime image.
 
 mod attributes;
@@ -16,7 +34,10 @@ mod edit;
 mod error;
 #[cfg(test)]
 mod foreign;
+mod global;
 mod layout;
+#[cfg(test)]
+mod letter;
 #[cfg(test)]
 mod model;
 mod name;
@@ -135,9 +156,19 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         if predecessor.is_none() || self.memory.find(key).is_some() {
             next = self.memory.after(predecessor.take(), phase);
         }
-        let flash = self.flash.as_ref();
-        let in_flash = || flash.and_then(|flash| flash.after(predecessor, phase));
-        next.or_else(in_flash).ok_or(Error::NotFound)
+        next.or_else(|| self.next_in_flash(predecessor, phase))
+            .ok_or(Error::NotFound)
+    }
+
+    /// The variable in flash behind `key`, or the first one, of those that are not
+    /// in memory as well: there the firmware's own are.
+    fn next_in_flash(&self, key: Option<Key<'_>>, phase: Phase) -> Option<Variable<'_>> {
+        let flash = self.flash.as_ref()?;
+        let mut next = flash.after(key, phase)?;
+        while self.memory.find(next.key()?).is_some() {
+            next = flash.after(next.key(), phase)?;
+        }
+        Some(next)
     }
 
     /// Creates, replaces, extends or deletes the variable `key`, as SetVariable
@@ -152,8 +183,13 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         if key.name.is_empty() {
             return Err(Error::EmptyName);
         }
-        attributes::check(attributes)?;
-        match self.find(key).map(|variable| variable.attributes) {
+        attributes::check_write(attributes, data)?;
+        let old = self.find(key).map(|variable| variable.attributes);
+        let kind = attributes.difference(VariableAttributes::APPEND_WRITE);
+        if global::is_owned(key, old.unwrap_or(kind)) {
+            return Err(Error::ReadOnly);
+        }
+        match old {
             Some(old) => {
                 writable(phase, old)?;
                 self.change(key, old, attributes, data)
@@ -192,13 +228,16 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     ) -> Result<(), Error> {
         let in_flash = self.memory.find(key).is_none();
         let append = new.contains(VariableAttributes::APPEND_WRITE);
-        if attributes::deletes(new, data) {
+        let same = new.difference(VariableAttributes::APPEND_WRITE) == old;
+        if !same && !attributes::without_access(new) {
+            Err(Error::AttributesDiffer)
+        } else if attributes::signed(old) {
+            Err(Error::Signed)
+        } else if attributes::deletes(new, data) {
             match &mut self.flash {
                 Some(flash) if in_flash => flash.remove(key),
                 _ => self.memory.remove(key),
             }
-        } else if new.difference(VariableAttributes::APPEND_WRITE) != old {
-            Err(Error::AttributesDiffer)
         } else if self.find(key).is_some_and(|old| is_kept(old, append, data)) {
             Ok(())
         } else {
@@ -221,6 +260,9 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         }
         if phase == Phase::Runtime && !attributes.contains(attributes::NEEDED_AT_RUNTIME) {
             return Err(Error::NotForRuntime);
+        }
+        if global::is_for_keys(key) {
+            return Err(Error::Unsigned);
         }
         let lasting = attributes.contains(VariableAttributes::NON_VOLATILE);
         let attributes = attributes.difference(VariableAttributes::APPEND_WRITE);
@@ -261,7 +303,6 @@ fn is_kept(old: Variable<'_>, append: bool, data: &[u8]) -> bool {
 /// be written (UEFI 2.11 §8.2.3).
 fn writable(phase: Phase, old: VariableAttributes) -> Result<(), Error> {
     match phase {
-        _ if attributes::signed(old) => Err(Error::Signed),
         Phase::Runtime if !old.contains(attributes::NEEDED_AT_RUNTIME) => Err(Error::ReadOnly),
         _ => Ok(()),
     }

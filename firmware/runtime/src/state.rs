@@ -134,7 +134,9 @@ fn open_local(state: &mut State, found: resident::Flash) -> Store {
     let volume = flash.zip(layout);
     let used = volume.is_some();
     let volume = volume.map(|(flash, layout)| Volume::new(flash, layout));
-    match state.variables.open(volume) {
+    let opened = state.variables.open(volume);
+    state.variables.publish();
+    match opened {
         _ if size.is_none() => Store::MEMORY,
         _ if !used => Store::UNKNOWN_SIZE,
         Ok(Opened::Kept) => Store::KEPT,

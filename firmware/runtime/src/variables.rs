@@ -181,14 +181,16 @@ fn code(error: Error) -> Status {
     match error {
         Error::UnsupportedAttributes(_) => Status::UNSUPPORTED,
         Error::NotFound => Status::NOT_FOUND,
-        Error::ReadOnly => Status::WRITE_PROTECTED,
+        Error::ReadOnly | Error::Signed => Status::WRITE_PROTECTED,
         Error::Full { .. } => Status::OUT_OF_RESOURCES,
-        Error::Signed => Status::SECURITY_VIOLATION,
+        Error::NoDescriptor => Status::SECURITY_VIOLATION,
         Error::Storage => Status::DEVICE_ERROR,
         Error::Host(status) => status,
         Error::EmptyName
         | Error::UndefinedAttributes(_)
         | Error::RuntimeOnly
+        | Error::HalfErrorRecord
+        | Error::Unsigned
         | Error::NoAccess
         | Error::AttributesDiffer
         | Error::NotForRuntime

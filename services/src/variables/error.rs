@@ -17,6 +17,11 @@ pub enum Error {
     UnsupportedAttributes(VariableAttributes),
     /// `RUNTIME_ACCESS` without `BOOTSERVICE_ACCESS`.
     RuntimeOnly,
+    /// `HARDWARE_ERROR_RECORD` without what such a record has to have besides.
+    HalfErrorRecord,
+    /// `TIME_BASED_AUTHENTICATED_WRITE_ACCESS`, and data that do not begin with a
+    /// descriptor.
+    NoDescriptor,
     /// A question about variables that no one could read.
     NoAccess,
     /// Other attributes than those the variable was created with.
@@ -24,7 +29,8 @@ pub enum Error {
     /// After ExitBootServices, new variables need `NON_VOLATILE` and
     /// `RUNTIME_ACCESS`.
     NotForRuntime,
-    /// After ExitBootServices, this variable cannot be written.
+    /// Nobody but the firmware, or nobody after ExitBootServices, writes this
+    /// variable.
     ReadOnly,
     /// No such variable, or no further one.
     NotFound,
@@ -39,6 +45,8 @@ pub enum Error {
     },
     /// The variable is only changed by a write that is signed.
     Signed,
+    /// The variable holds keys and would not need a signature to be changed.
+    Unsigned,
     /// The storage did not take it; the variable has its old or its new value.
     Storage,
     /// The host, which keeps the variables, refuses with this status.
@@ -64,6 +72,12 @@ impl Display for Error {
             Self::RuntimeOnly => {
                 f.write_str("expected BOOTSERVICE_ACCESS along with RUNTIME_ACCESS, found it missing; set both")
             }
+            Self::HalfErrorRecord => f.write_str(
+                "expected NON_VOLATILE, BOOTSERVICE_ACCESS and RUNTIME_ACCESS of an error record, found one missing",
+            ),
+            Self::NoDescriptor => f.write_str(
+                "expected a descriptor before signed data, found none; begin with EFI_VARIABLE_AUTHENTICATION_2",
+            ),
             Self::NoAccess => f.write_str("expected BOOTSERVICE_ACCESS, found no access attribute; set it"),
             Self::AttributesDiffer => f.write_str(
                 "expected the attributes of the existing variable, found others; delete the variable first",
@@ -72,7 +86,7 @@ impl Display for Error {
                 "expected NON_VOLATILE and RUNTIME_ACCESS after ExitBootServices, found one missing; set both",
             ),
             Self::ReadOnly => f.write_str(
-                "expected a variable that is writable after ExitBootServices, found a read-only one; change it at boot",
+                "expected a variable that can be written now, found a read-only one; leave it as it is",
             ),
             Self::NotFound => f.write_str("expected a variable, found none; create it or stop enumerating"),
             Self::UnknownPredecessor => f.write_str(
@@ -85,6 +99,7 @@ impl Display for Error {
                 "expected a variable that anybody may change, found one that needs a signature; \
                  signed writes are not implemented",
             ),
+            Self::Unsigned => f.write_str("expected keys to need a signature, found plain attributes; sign them"),
             Self::Storage => f.write_str(
                 "expected the storage to take what was written, found it did not; check the host's file for variables",
             ),

@@ -220,10 +220,14 @@ fn signed_variables_are_seen_and_not_touched() {
     variables.open(Some(volume)).unwrap();
     let found = variables.get(Phase::Runtime, key(&name)).unwrap();
     assert_eq!((found.attributes, found.data), (signed, &b"keys"[..]));
-    for (attributes, data) in [(NV_BS_RT, &b"x"[..]), (NV_BS_RT, b""), (A::empty(), b"")] {
-        let result = variables.set(Phase::Boot, key(&name), attributes, data);
-        assert_eq!(result, Err(Error::Signed));
-    }
+    variables.flash_mut().unwrap().steps.clear();
+    let mut set =
+        |attributes, data: &[u8]| variables.set(Phase::Boot, key(&name), attributes, data);
+    assert_eq!(set(NV_BS_RT, b"x"), Err(Error::AttributesDiffer));
+    assert_eq!(set(NV_BS_RT, b""), Err(Error::AttributesDiffer));
+    assert_eq!(set(A::empty(), b""), Err(Error::Signed));
+    assert_eq!(set(signed, b"x"), Err(Error::NoDescriptor));
+    assert!(variables.flash_mut().unwrap().steps.is_empty());
 }
 
 #[test]

@@ -29,7 +29,7 @@ type Store = Variables<Flash, MEMORY>;
 const WRITES: usize = if cfg!(miri) { 8 } else { 80 };
 
 const VENDORS: [Guid; 2] = [
-    guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
+    guid!("cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0"),
     guid!("12345678-0000-0000-0000-000000000001"),
 ];
 const NAMES: [&str; 4] = ["", "A", "AB", "BootOrder"];
@@ -47,7 +47,7 @@ struct Write {
 fn writes() -> impl Strategy<Value = Write> {
     let attributes = prop_oneof![
         6 => prop::sample::select(vec![0x02, 0x03, 0x06, 0x07, 0x42, 0x43, 0x46, 0x47]),
-        1 => prop::sample::select(vec![0x00, 0x01, 0x04, 0x05, 0x40, 0x0f, 0x17, 0x27, 0x87, 0x100]),
+        1 => prop::sample::select(vec![0x00, 0x01, 0x04, 0x05, 0x40, 0x0b, 0x0c, 0x0f, 0x14, 0x17, 0x24, 0x27, 0x37, 0x87, 0xa7, 0x100]),
         1 => any::<u32>(),
     ];
     let data = prop_oneof![
@@ -93,18 +93,24 @@ fn expected(model: &mut Model, flash: bool, phase: Phase, write: &Write) -> Resu
         return Err(Error::EmptyName);
     } else if write.attributes.bits() > 0xff {
         return Err(Error::UndefinedAttributes(write.attributes.bits() & !0xff));
+    } else if signed.bits() & 0x10 == 0 && attributes.bits() & 6 == 4 {
+        return Err(Error::RuntimeOnly);
+    } else if signed.bits() & 0x18 == 8 && attributes.bits() & 7 != 7 {
+        return Err(Error::HalfErrorRecord);
+    } else if signed.bits() == 0x20 {
+        // No random data are a descriptor.
+        return Err(Error::NoDescriptor);
     } else if !signed.is_empty() {
         return Err(Error::UnsupportedAttributes(signed));
-    } else if attributes.bits() & 6 == 4 {
-        return Err(Error::RuntimeOnly);
     }
     let key = (write.vendor, write.name);
-    let delete = attributes.bits() & 6 == 0 || (write.data.is_empty() && !append);
+    let no_access = attributes.bits() & 6 == 0;
+    let delete = no_access || (write.data.is_empty() && !append);
     let free = free(model, flash, attributes);
     match model.get_mut(&key) {
         Some((old, _)) if phase == Phase::Runtime && old.bits() & 5 != 5 => Err(Error::ReadOnly),
+        Some((old, _)) if *old != attributes && !no_access => Err(Error::AttributesDiffer),
         Some(_) if delete => model.remove(&key).map(|_| ()).ok_or(Error::NotFound),
-        Some((old, _)) if *old != attributes => Err(Error::AttributesDiffer),
         Some((_, data)) => {
             let kept = if append { data.clone() } else { vec![] };
             let [old, new] =

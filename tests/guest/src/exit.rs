@@ -10,7 +10,7 @@ use r_efi::efi::{self, Status};
 
 /// What is checked after ExitBootServices, before and after
 /// SetVirtualAddressMap alike.
-const AFTER: [Check; 10] = [
+const AFTER: [Check; 11] = [
     ("system table header", tables::system),
     ("runtime services header", tables::runtime),
     ("the boot services are gone", boot_services_gone),
@@ -18,6 +18,7 @@ const AFTER: [Check; 10] = [
     ("variables of boot time are gone", boot_variables_gone),
     ("variables can be read", variables_stay),
     ("variables can be written", variables_change),
+    ("the firmware's own variables", variables::own),
     ("QueryVariableInfo", variables::query),
     ("GetTime", misc::get_time),
     ("unsupported services", unsupported::runtime),

@@ -211,7 +211,7 @@ impl Machine {
 
     /// GetNextVariableName, with `size` as the size of `name`.
     pub fn next(&self, size: &mut usize, name: &mut [u16], vendor: &mut Guid) -> Status {
-        // SAFETY: all pointers are to live buffers, `name` has at least `size` bytes.
+        // SAFETY: all pointers are to live buffers; `name` has at least `size` bytes, or a NUL.
         unsafe { (self.services().get_next_variable_name)(size, name.as_mut_ptr(), vendor) }
     }
 
@@ -221,6 +221,7 @@ impl Machine {
         loop {
             let mut size = size_of_val(&name);
             match self.next(&mut size, &mut name, &mut vendor) {
+                Status::SUCCESS if vendor != VENDOR => {}
                 Status::SUCCESS => names.push(String::from_utf16_lossy(&name[..size / 2 - 1])),
                 status => {
                     assert_eq!(status, Status::NOT_FOUND);

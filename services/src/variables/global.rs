@@ -1,0 +1,136 @@
+//! The firmware's own variables (UEFI 2.11 §3.3): what operating systems and their
+//! tools ask of every firmware and this one can answer.
+//!
+//! | variable | value |
+//! |---|---|
+//! | `SecureBoot` | 0: no signature is checked |
+//! | `SetupMode` | 1 without a platform key in the store, 0 with one |
+//! | `OsIndicationsSupported` | 0: no setup screen, no capsules |
+//! | `PlatformLangCodes` | `en` |
+//! | `PlatformLang` | `en`; the only one that is kept, and anybody may change it until the next boot, as §3.3 has it |
+//!
+//! Promises that all but the last are made anew at each boot, that nobody else can
+//! change or delete them or put others in their place, not even by way of the
+//! store's file, and that the last is written only when it is not there or says
+//! something else. Refuses others that have the vendor and the attributes of such
+//! variables, because §3.3 has none that is not the firmware's, and keys that would
+//! not need a signature to be changed: in the eyes of another firmware on the same
+//! store they would be keys.
+//!
+//! None of the rest of §3.3 is made up: a kernel that the host gives is no boot
+//! option, so there is no `BootCurrent` (OVMF has none either, then), consoles have
+//! no device paths, and no signature type is supported. `BootOrder`, `BootNext`,
+//! `Boot####`, `Timeout` and `OsIndications` are the operating system's to write and
+//! are kept; this firmware does not act on them.
+
+use super::layout::put;
+use super::storage::Storage;
+use super::{Key, Name, Variables, attributes};
+use uefi_raw::table::runtime::VariableAttributes;
+use uefi_raw::{Guid, guid};
+
+/// `EFI_GLOBAL_VARIABLE`.
+const GLOBAL: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+/// `EFI_IMAGE_SECURITY_DATABASE_GUID`: keys and nothing else.
+const SECURITY: Guid = guid!("d719b2cb-3d3a-4596-a3bc-dad00e67656f");
+
+const PLATFORM_KEY: &[u8] = b"P\0K\0\0\0";
+const KEY_EXCHANGE_KEYS: &[u8] = b"K\0E\0K\0\0\0";
+
+/// What computed variables have (§3.3, table 3.1: "BS, RT").
+const VOLATILE: VariableAttributes = attributes::ACCESS;
+const LASTING: VariableAttributes = VOLATILE.union(VariableAttributes::NON_VOLATILE);
+
+/// Characters of the longest name, and its terminator.
+const LONGEST: usize = 23;
+
+/// A variable of the firmware. Neither name nor value are references: a table of
+/// them would hold addresses, and the runtime image holds none.
+struct Own {
+    /// In ASCII, zeros behind it.
+    name: [u8; LONGEST],
+    attributes: VariableAttributes,
+    value: [u8; 8],
+    size: usize,
+}
+
+const fn own(name: &[u8], attributes: VariableAttributes, value: [u8; 8], size: usize) -> Own {
+    let mut ascii = [0; LONGEST];
+    let (start, _) = ascii.split_at_mut(name.len());
+    start.copy_from_slice(name);
+    Own {
+        name: ascii,
+        attributes,
+        value,
+        size,
+    }
+}
+
+/// All languages there are, and the one that is used.
+const LANGUAGE: [u8; 8] = *b"en\0\0\0\0\0\0";
+const ONE: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+
+/// All but what depends on keys.
+static OWN: [Own; 4] = [
+    own(b"SecureBoot", VOLATILE, [0; 8], 1),
+    own(b"OsIndicationsSupported", VOLATILE, [0; 8], 8),
+    own(b"PlatformLangCodes", VOLATILE, LANGUAGE, 3),
+    own(b"PlatformLang", LASTING, LANGUAGE, 3),
+];
+static SETUP_MODE: Own = own(b"SetupMode", VOLATILE, ONE, 1);
+static USER_MODE: Own = own(b"SetupMode", VOLATILE, [0; 8], 1);
+
+/// Whether only the firmware makes variables like this.
+pub fn is_owned(key: Key<'_>, attributes: VariableAttributes) -> bool {
+    key.vendor == GLOBAL && attributes == VOLATILE
+}
+
+/// Whether `key` holds keys.
+pub fn is_for_keys(key: Key<'_>) -> bool {
+    let name = key.name.bytes();
+    let global = name == PLATFORM_KEY || name == KEY_EXCHANGE_KEYS;
+    key.vendor == SECURITY || (key.vendor == GLOBAL && global)
+}
+
+impl<F: Storage, const N: usize> Variables<F, N> {
+    /// Makes the firmware's own variables, in a store just opened. What does not
+    /// fit is left out: a full store is no reason not to boot.
+    pub fn publish(&mut self) {
+        OWN.iter().for_each(|own| self.publish_one(own));
+        let mode = if self.is_enrolled() {
+            &USER_MODE
+        } else {
+            &SETUP_MODE
+        };
+        self.publish_one(mode);
+    }
+
+    /// Whether there is a platform key.
+    fn is_enrolled(&self) -> bool {
+        let key = Name::from_buffer(PLATFORM_KEY).and_then(|name| {
+            self.find(Key {
+                vendor: GLOBAL,
+                name,
+            })
+        });
+        key.is_some_and(|key| attributes::signed(key.attributes))
+    }
+
+    #[inline(never)]
+    fn publish_one(&mut self, own: &Own) {
+        let mut wide = [0; 2 * LONGEST];
+        for (unit, byte) in wide.chunks_exact_mut(2).zip(&own.name) {
+            put(unit, 0, &[*byte]);
+        }
+        let (name, value) = (Name::from_buffer(&wide), own.value.get(..own.size));
+        if let (Some(name), Some(value)) = (name, value) {
+            let vendor = GLOBAL;
+            let key = Key { vendor, name };
+            let lasting = own.attributes == LASTING;
+            let known = self.find(key).is_some_and(|found| found.data == value);
+            if !(lasting && known) {
+                let _ = self.put(lasting, key, own.attributes, value, false);
+            }
+        }
+    }
+}
