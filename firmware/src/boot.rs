@@ -1,6 +1,6 @@
 //! From the platform to the running kernel, and the one line when that fails.
 
-use crate::arch::{self, image, time};
+use crate::arch::{self, image, protection, random, time};
 use crate::platform::fw_cfg::FwCfg;
 use crate::platform::payload::{self, Kernel};
 use crate::platform::tables::{self, Published};
@@ -123,6 +123,8 @@ pub fn open_services(
     image::open_services(Boot::new(memory, initrd), machine(), resident.handoff);
     abi::console::publish()?;
     abi::initrd::publish()?;
+    abi::random::publish()?;
+    abi::protection::publish()?;
     for table in tables.into_iter().flatten() {
         publish(
             table.guid,
@@ -145,6 +147,9 @@ fn machine() -> Machine {
         stall: time::stall,
         now: time::now,
         quiesce: arch::quiesce,
+        random: random::sources(),
+        protection: protection::of,
+        protect: protection::change,
         enter_image: image::enter,
         leave_image: image::leave,
     }

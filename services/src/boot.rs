@@ -8,7 +8,7 @@ use crate::events::Events;
 use crate::handles::Handles;
 use crate::images::Images;
 use crate::memory::{MemoryMap, Pool};
-use uefi_raw::table::boot::Tpl;
+use uefi_raw::table::boot::{MemoryAttribute, Tpl};
 
 /// Everything boot services know, from the first call to ExitBootServices.
 pub struct Boot {
@@ -73,10 +73,37 @@ pub struct Machine {
     pub now: fn() -> u64,
     /// Makes sure that no interrupt comes any more.
     pub quiesce: fn(),
+    /// Random numbers: a generator's, and those of its source.
+    pub random: [Option<Fill>; 2],
+    /// What may not be done with these bytes of memory, whole pages; `None` when
+    /// that is not the same for all of them.
+    pub protection: fn(start: u64, bytes: u64) -> Option<MemoryAttribute>,
+    /// Changes that: allows what is in `clear`, forbids what is in `set`. All of it
+    /// or, when that is an error, nothing.
+    pub protect: Protect,
     /// Calls an image's entry point such that `leave_image` can end it.
     pub enter_image: EnterImage,
     /// Ends the image that was entered with this frame.
     pub leave_image: LeaveImage,
+}
+
+/// Fills a buffer; whether it has.
+pub type Fill = fn(&mut [u8]) -> bool;
+
+/// See [`Machine::protect`]: start, bytes, `clear`, `set`. The page tables it needs
+/// come out of the memory map.
+pub type Protect =
+    fn(&mut MemoryMap, u64, u64, MemoryAttribute, MemoryAttribute) -> Result<(), ProtectError>;
+
+/// Why what may be done with memory stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtectError {
+    /// There is nothing at some of the addresses, or the processor cannot forbid it.
+    Unmapped,
+    /// Some of it is the firmware's own.
+    Firmware,
+    /// No memory for page tables, or too many of them.
+    Full,
 }
 
 /// Calls `entry(handle, system_table)` in the EFI calling convention and

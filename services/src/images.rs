@@ -89,6 +89,9 @@ pub struct WrongState;
 pub struct Images {
     loaded: Sorted<HandleId, Image>,
     running: Vec<(HandleId, usize)>,
+    /// What the image that leaves gives to the one that started it: size in bytes
+    /// and address.
+    pub exit_data: (usize, usize),
 }
 
 impl Images {
@@ -98,6 +101,7 @@ impl Images {
         Self {
             loaded: Sorted::new(),
             running: Vec::new(),
+            exit_data: (0, 0),
         }
     }
 

@@ -38,6 +38,8 @@ pub mod handles;
 #[cfg(feature = "boot")]
 pub mod images;
 #[cfg(feature = "boot")]
+pub mod keys;
+#[cfg(feature = "boot")]
 pub mod linux;
 #[cfg(feature = "boot")]
 pub mod mtrr;

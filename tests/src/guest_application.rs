@@ -120,6 +120,23 @@ pub fn fault(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// Has the application do what it said may not be done with a page, and expects
+/// the processor to say so.
+///
+/// # Errors
+/// When the page fault does not come, or has another reason.
+pub fn violate(bench: &Bench, what: &str, reason: u32) -> Result<()> {
+    let machine = Machine {
+        kernel: Some(build::guest_image()),
+        command_line: format!("violate={what}"),
+        ..bench.machine()
+    };
+    let name = format!("exception-{what}");
+    let report = format!("exception 14: page fault, error code {reason:#x}");
+    bench.expect(&name, &machine, End::Exited(1), &report)?;
+    Ok(())
+}
+
 /// Runs the application with an initrd, of which it is told on its command line.
 ///
 /// # Errors

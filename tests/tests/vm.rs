@@ -56,7 +56,14 @@ fn application_trials() -> Vec<Trial> {
             guest_application::reset(bench, "q35", Wrapping::Bios, "watchdog")
         }),
     ];
-    runs.into_iter().chain(others).collect()
+    // Bits of the error code: present, write, execute (Intel SDM vol. 3 §4.7).
+    let violations = [("read", 0), ("write", 3), ("execute", 0x11)];
+    let violations = violations.map(|(what, reason)| {
+        trial(format!("exception-{what}"), move |bench| {
+            guest_application::violate(bench, what, reason)
+        })
+    });
+    runs.into_iter().chain(others).chain(violations).collect()
 }
 
 /// Boots that follow each other, and one by another way.

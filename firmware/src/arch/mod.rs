@@ -6,7 +6,9 @@ pub mod heap;
 pub mod image;
 pub mod mtrr;
 pub mod paging;
+pub mod protection;
 pub mod ram;
+pub mod random;
 pub mod smp;
 pub mod time;
 

@@ -92,6 +92,11 @@ impl<T: Copy> Alleged<T> {
 }
 
 impl Alleged<u8> {
+    /// The address, to be looked up.
+    pub fn pointer(self) -> *mut u8 {
+        self.0
+    }
+
     /// The bytes of a caller's buffer. An empty one may be null.
     pub fn bytes<'a>(self, length: usize) -> Result<&'a [u8], Status> {
         if length == 0 {

@@ -1,17 +1,14 @@
-//! The consoles of the system table: text output and text input (UEFI 2.11
-//! §12.3, §12.4). Standard error is the same device as standard output.
+//! The consoles of the system table, and text output (UEFI 2.11 §12.4). Standard
+//! error is the same device as standard output; text input is in `input.rs`.
 
-use super::{Alleged, machine, status, with_edge};
+use super::{Alleged, input, machine, status, with_edge};
 use crate::handles::Interface;
 use crate::terminal::{COLUMNS, ROWS, Terminal, Unsupported, initial_mode};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::ptr;
 use spin::Mutex;
-use uefi_raw::protocol::console::{
-    InputKey, SimpleTextInputProtocol, SimpleTextOutputMode, SimpleTextOutputProtocol,
-};
+use uefi_raw::protocol::console::{SimpleTextOutputMode, SimpleTextOutputProtocol};
 use uefi_raw::{Boolean, Char16, Status};
 
 /// Longest string that one OutputString call writes, in characters: beyond it
@@ -41,28 +38,17 @@ static OUTPUT: Fixed<SimpleTextOutputProtocol> = Fixed(SimpleTextOutputProtocol 
     mode: MODE_DATA.0.get(),
 });
 
-static INPUT: Fixed<SimpleTextInputProtocol> = Fixed(SimpleTextInputProtocol {
-    reset: reset_input,
-    read_key_stroke,
-    // An event, which this firmware does not offer yet.
-    wait_for_key: ptr::null_mut(),
-});
-
 /// Puts the consoles into the handle database and the system table.
 pub fn publish() -> Result<(), Status> {
     let output = (&raw const OUTPUT.0).cast_mut();
-    let input = (&raw const INPUT.0).cast_mut();
+    let (input_handle, input) = input::publish()?;
     with_edge("consoles", |edge| {
-        let mut add = |guid, address| {
-            edge.boot
-                .handles
-                .install(None, guid, Interface(address))
-                .map_err(status::from)
-        };
-        let output_handle = add(SimpleTextOutputProtocol::GUID, output.expose_provenance())?;
-        let input_handle = add(SimpleTextInputProtocol::GUID, input.expose_provenance())?;
+        let interface = Interface(output.expose_provenance());
+        let handles = &mut edge.boot.handles;
+        let output_handle = handles.install(None, SimpleTextOutputProtocol::GUID, interface);
+        let output_handle = output_handle.map_err(status::from)?;
         edge.update_table(|table| {
-            table.stdin_handle = input_handle.to_raw();
+            table.stdin_handle = input_handle;
             table.stdin = input;
             table.stdout_handle = output_handle.to_raw();
             table.stdout = output;
@@ -174,36 +160,4 @@ unsafe extern "efiapi" fn enable_cursor(
     terminal("EnableCursor", |terminal| {
         Ok(terminal.enable_cursor(visible.is_true()))
     })
-}
-
-unsafe extern "efiapi" fn reset_input(
-    _this: *mut SimpleTextInputProtocol,
-    _extended: Boolean,
-) -> Status {
-    status::of(machine("Reset").map(|machine| {
-        // Typed before the reset: dropped, but never more than a queue can hold.
-        for _ in 0..MAX_STRING {
-            if (machine.read_console)().is_none() {
-                break;
-            }
-        }
-    }))
-}
-
-unsafe extern "efiapi" fn read_key_stroke(
-    _this: *mut SimpleTextInputProtocol,
-    key: *mut InputKey,
-) -> Status {
-    // SAFETY: OUT, the caller's promise.
-    let key = unsafe { Alleged::new(key) };
-    if key.is_null() {
-        return Status::INVALID_PARAMETER;
-    }
-    status::of(machine("ReadKeyStroke").and_then(|machine| {
-        let byte = (machine.read_console)().ok_or(Status::NOT_READY)?;
-        key.write(InputKey {
-            scan_code: 0,
-            unicode_char: u16::from(byte),
-        })
-    }))
 }

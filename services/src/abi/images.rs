@@ -1,6 +1,6 @@
 //! Image services (UEFI 2.11 §7.4) and the way from bytes to a running image.
 
-use super::{Alleged, events, machine, memory, protocols, status, system_table, with};
+use super::{Alleged, events, machine, memory, protection, protocols, status, system_table, with};
 use crate::handles::{HandleId, Interface};
 use crate::images::{Image, LoadError, code_type};
 use crate::memory::{PageCount, PhysAddr, Placement};
@@ -222,6 +222,24 @@ fn drop_block(interface: Interface) {
 /// Runs a loaded image and returns what it returns or gives to Exit. An
 /// application's memory is freed then (UEFI 2.11 §7.4.2).
 pub fn start(handle: HandleId) -> Result<Status, Status> {
+    let (status, data) = run(handle)?;
+    release(data);
+    Ok(status)
+}
+
+/// What an image gave to Exit: pool memory, and its size in bytes. Null and 0
+/// when it gave nothing.
+type ExitData = (usize, *mut u8);
+
+/// Frees exit data that nobody wants.
+fn release((size, data): ExitData) {
+    if size != 0 {
+        // SAFETY: no pointers are followed: it is looked up.
+        let _ = unsafe { memory::free_pool(data) };
+    }
+}
+
+fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
     let machine = machine("StartImage")?;
     let system_table = system_table("StartImage")?;
     let mut frame = 0usize;
@@ -234,18 +252,19 @@ pub fn start(handle: HandleId) -> Result<Status, Status> {
     let result = unsafe {
         (machine.enter_image)(&raw mut frame, image.entry, handle.to_raw(), system_table)
     };
-    with("StartImage", |boot| {
+    let (size, data) = with("StartImage", |boot| {
         boot.images.stop();
         // As it was, wherever the image has left.
         boot.tpl = level;
-        Ok(())
+        Ok(core::mem::take(&mut boot.images.exit_data))
     })?;
+    let data = (size, ptr::with_exposed_provenance_mut(data));
     events::dispatch();
     // A failing boot driver and every application go; a driver stays.
     if result.is_error() || image.application {
         unload(handle)?;
     }
-    Ok(result)
+    Ok((result, data))
 }
 
 /// Removes an image that is not running and frees its memory.
@@ -259,6 +278,7 @@ fn unload(handle: HandleId) -> Result<(), Status> {
         Ok(image)
     })?;
     drop_block(image.interface);
+    protection::forget(image.base, image.pages);
     Ok(())
 }
 
@@ -316,7 +336,17 @@ pub(super) unsafe extern "efiapi" fn start_image(
     let exit_data = unsafe { Alleged::new(exit_data) };
     exit_data_size.write_optional(0);
     exit_data.write_optional(ptr::null_mut());
-    start(HandleId::from_raw(image_handle)).unwrap_or_else(|status| status)
+    match run(HandleId::from_raw(image_handle)) {
+        Ok((status, (size, data))) => {
+            if exit_data.is_null() {
+                release((size, data));
+            }
+            exit_data.write_optional(data.cast());
+            exit_data_size.write_optional(size);
+            status
+        }
+        Err(status) => status,
+    }
 }
 
 /// The frame of the image on top, which is the only one that can leave; `None`
@@ -332,9 +362,11 @@ fn frame_of(handle: HandleId) -> Result<Option<usize>, Status> {
 pub(super) unsafe extern "efiapi" fn exit(
     image_handle: Handle,
     exit_status: Status,
-    _exit_data_size: usize,
+    exit_data_size: usize,
     exit_data: *mut Char16,
 ) -> Status {
+    // SAFETY: IN, the caller's promise.
+    let data = unsafe { Alleged::new(exit_data.cast()) };
     let handle = HandleId::from_raw(image_handle);
     let frame = match frame_of(handle) {
         Ok(Some(frame)) => frame,
@@ -342,10 +374,11 @@ pub(super) unsafe extern "efiapi" fn exit(
         Ok(None) => return status::of(unload(handle)),
         Err(status) => return status,
     };
-    if !exit_data.is_null() {
-        // StartImage reports no exit data, so nobody else would free it.
-        // SAFETY: pool memory that the image allocated for this purpose.
-        let _ = unsafe { memory::free_pool(exit_data.cast()) };
+    if !exit_data.is_null()
+        && exit_data_size != 0
+        && let Err(status) = keep(data, exit_data_size)
+    {
+        return status;
     }
     match machine("Exit") {
         Ok(machine) => {
@@ -355,6 +388,20 @@ pub(super) unsafe extern "efiapi" fn exit(
         }
         Err(status) => status,
     }
+}
+
+/// Copies exit data for the caller of StartImage, who will free it: what the image
+/// gave may lie in its own memory. If it is pool memory, it is freed.
+fn keep(data: Alleged<u8>, size: usize) -> Result<(), Status> {
+    let copy = memory::allocate("Exit", MemoryType::BOOT_SERVICES_DATA, size)?;
+    // SAFETY: pool memory of this size, allocated on the line above.
+    let target = unsafe { Alleged::new(copy) }.bytes_mut(size)?;
+    target.copy_from_slice(data.bytes(size)?);
+    release((size, data.pointer()));
+    with("Exit", |boot| {
+        boot.images.exit_data = (size, copy.expose_provenance());
+        Ok(())
+    })
 }
 
 pub(super) unsafe extern "efiapi" fn unload_image(image_handle: Handle) -> Status {

@@ -1,6 +1,6 @@
 //! Memory services (UEFI 2.11 §7.2).
 
-use super::{Alleged, events, status, with};
+use super::{Alleged, events, protection, status, with};
 use crate::boot::Boot;
 use crate::events::group;
 use crate::memory::{PageCount, PhysAddr, Placement};
@@ -57,12 +57,15 @@ pub(super) unsafe extern "efiapi" fn allocate_pages(
 }
 
 pub(super) unsafe extern "efiapi" fn free_pages(memory: PhysicalAddress, pages: usize) -> Status {
-    status::of(change("FreePages", |boot| {
-        let count = PageCount(u64::try_from(pages).map_err(|_| Status::INVALID_PARAMETER)?);
-        boot.memory
-            .free(PhysAddr(memory), count)
-            .map_err(status::from)
-    }))
+    let (start, count) = (PhysAddr(memory), u64::try_from(pages).map(PageCount));
+    status::of(
+        change("FreePages", |boot| {
+            let count = count.map_err(|_| Status::INVALID_PARAMETER)?;
+            boot.memory.free(start, count).map_err(status::from)?;
+            Ok(count)
+        })
+        .map(|count| protection::forget(start, count)),
+    )
 }
 
 pub(super) unsafe extern "efiapi" fn get_memory_map(

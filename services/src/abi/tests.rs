@@ -14,7 +14,7 @@ mod image;
 mod protocols;
 
 use super::*;
-use crate::boot::Initrd;
+use crate::boot::{Initrd, ProtectError};
 use crate::crc32;
 use crate::memory::{MemoryMap, PhysAddr};
 use core::ffi::c_void;
@@ -75,6 +75,15 @@ fn machine() -> Machine {
             NOW.fetch_add(10 * microseconds, Ordering::Relaxed);
         },
         now: || NOW.load(Ordering::Relaxed),
+        random: [
+            Some(|buffer| {
+                buffer.fill(0x52);
+                true
+            }),
+            None,
+        ],
+        protection: |_, _| None,
+        protect: |_, _, _, _, _| Err(ProtectError::Unmapped),
         quiesce: || *QUIET.lock().unwrap() = true,
         enter_image: enter,
         leave_image: leave,

@@ -174,7 +174,8 @@ fn load(guest: &Guest, file: &mut [u8]) -> Result<Handle, Status> {
     }
 }
 
-fn loaded(guest: &Guest, code: &[u8]) -> Result<Handle, Failure> {
+/// A program with `code`, loaded.
+pub fn loaded(guest: &Guest, code: &[u8]) -> Result<Handle, Failure> {
     let found = load(guest, &mut program(code));
     found.map_err(|status| Failure::new(format_args!("LoadImage: {status}")))
 }

@@ -9,8 +9,9 @@
 //! It sees the firmware through `r-efi` only, which shares no definition with
 //! the firmware's own `uefi-raw`: a mistake in one binding cannot hide in both.
 //!
-//! With the word `fault` in its load options it makes one instead; `reset=` and
-//! `clock` are explained in `reset.rs` and `time.rs`.
+//! With the word `fault` in its load options it makes one instead; `reset=`,
+//! `clock`, `violate=` and `keys` are explained in `reset.rs`, `time.rs`,
+//! `protection.rs` and `input.rs`.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]
@@ -25,6 +26,7 @@ mod events;
 mod exit;
 mod images;
 mod initrd;
+mod input;
 mod install;
 mod map;
 mod memory;
@@ -34,10 +36,13 @@ mod open;
 mod output;
 mod pool;
 mod ports;
+mod protection;
 mod protocols;
+mod random;
 mod report;
 mod reset;
 mod smbios;
+mod started;
 mod tables;
 mod text;
 mod time;
@@ -51,7 +56,7 @@ use r_efi::efi;
 use report::{Area, Report};
 
 /// What is checked while there are boot services, in this order.
-const AREAS: [Area; 18] = [
+const AREAS: [Area; 22] = [
     tables::AREA,
     console::AREA,
     memory::AREA,
@@ -69,6 +74,10 @@ const AREAS: [Area; 18] = [
     misc::AREA,
     events::AREA,
     notify::AREA,
+    input::AREA,
+    started::AREA,
+    random::AREA,
+    protection::AREA,
     unsupported::AREA,
 ];
 
@@ -83,6 +92,8 @@ extern "efiapi" fn efi_main(
         ports::fault();
     }
     reset::on_demand(&guest);
+    protection::violate(&guest);
+    input::on_demand(&guest);
     let mut report = Report::default();
     for area in AREAS {
         report.run(&guest, &area);

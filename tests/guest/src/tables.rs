@@ -115,3 +115,11 @@ fn too_early(guest: &Guest) -> Outcome {
     let found = guest.set_virtual_address_map(0, 48, 1, ptr::null_mut());
     status("SetVirtualAddressMap", found, efi::Status::UNSUPPORTED)
 }
+
+/// Whether this is the firmware that these checks come with.
+pub fn is_ours(guest: &Guest) -> bool {
+    let vendor = guest.system().firmware_vendor.cast::<[u16; 5]>();
+    // SAFETY: the firmware's string, of which Linux reads 100 characters.
+    let start = unsafe { vendor.read_unaligned() };
+    start.into_iter().eq("OVMF-".encode_utf16())
+}
