@@ -5,13 +5,15 @@
 //! for that case the application gets the setup header of one.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, ensure};
 use xtask::build;
-use xtask::qemu::{Files, Machine, Wrapping};
-use xtask::vm::End;
+use xtask::qemu::{Console, Files, Machine, Wrapping};
+use xtask::vm::{Echo, End, Vm};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, TIME_LIMIT};
 use crate::pe_file::{self, get, put};
 
 /// What the application ends with when all went well.
@@ -135,6 +137,50 @@ pub fn violate(bench: &Bench, what: &str, reason: u32) -> Result<()> {
     let report = format!("exception 14: page fault, error code {reason:#x}");
     bench.expect(&name, &machine, End::Exited(1), &report)?;
     Ok(())
+}
+
+/// What a terminal sends, and what the application makes of it: a scan code and a
+/// character in hexadecimal, and one key that it has also registered for.
+const KEYS: (&[u8], [&str; 8]) = (
+    b"a\r\x1b[A\x1bOD\x1b[3~\x7fxq",
+    [
+        "key 0 61", "key 0 d", "key 1 0", "key 4 0", "key 8 0", "key 0 8", "key 0 78", "key 0 71",
+    ],
+);
+
+/// Presses keys while the application waits for some.
+///
+/// # Errors
+/// When others arrive, or none.
+pub fn keys(bench: &Bench) -> Result<()> {
+    let files = Files::create("keyboard")?;
+    let socket = files.directory().join("keyboard");
+    let machine = Machine {
+        kernel: Some(build::guest_image()),
+        command_line: "keys".into(),
+        keyboard: Some(socket.clone()),
+        ..bench.machine()
+    };
+    let mut vm = Vm::start(&machine, &files, Console::File)?;
+    vm.wait_for(TIME_LIMIT, |console| console.contains("guest: keys"))?;
+    let (bytes, expected) = KEYS;
+    // Kept until the end: QEMU forgets what a client sent that is gone.
+    let mut keyboard = UnixStream::connect(socket)?;
+    keyboard.write_all(bytes)?;
+    let outcome = vm.wait(Some(TIME_LIMIT), Echo::Nothing)?;
+    let lines: Vec<_> = outcome.console.lines().collect();
+    let heard = lines
+        .iter()
+        .filter_map(|line| line.trim().strip_prefix("guest: "));
+    let keys: Vec<_> = heard
+        .clone()
+        .filter(|line| line.starts_with("key "))
+        .collect();
+    ensure!(keys == expected, "expected {expected:?}, found {lines:#?}");
+    let told = heard.filter(|line| *line == "heard 78").count();
+    ensure!(told == 1, "x was told {told} times");
+    ensure!(outcome.end == End::Exited(0), "{:?}", outcome.end);
+    files.remove()
 }
 
 /// Runs the application with an initrd, of which it is told on its command line.

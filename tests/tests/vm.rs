@@ -52,6 +52,7 @@ fn application_trials() -> Vec<Trial> {
             guest_application::run_with_initrd,
         ),
         trial("exception".into(), guest_application::fault),
+        trial("keyboard".into(), guest_application::keys),
         trial("watchdog".into(), |bench| {
             guest_application::reset(bench, "q35", Wrapping::Bios, "watchdog")
         }),

@@ -134,6 +134,7 @@ fn machine(options: &Options, files: &Files) -> Result<Machine> {
         command_line: command_line(options),
         kernel: Some(kernel.image),
         resets: on_terminal(options),
+        keyboard: None,
         extra: options.qemu.clone(),
     })
 }

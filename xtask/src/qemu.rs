@@ -53,6 +53,8 @@ pub struct Machine {
     pub command_line: String,
     /// Whether a reset starts the machine again instead of ending QEMU.
     pub resets: bool,
+    /// Where a socket is to be whose bytes come in on the first serial port.
+    pub keyboard: Option<PathBuf>,
     /// More arguments, as they are.
     pub extra: Vec<OsString>,
 }
@@ -72,6 +74,7 @@ impl Default for Machine {
             initrd: None,
             command_line: String::new(),
             resets: false,
+            keyboard: None,
             extra: Vec::new(),
         }
     }
@@ -180,7 +183,15 @@ impl Machine {
                 arguments.words("-mon chardev=console");
             }
             Console::File => {
-                arguments.pair("-chardev", format!("file,id=console,path={console_file}"))
+                let backend = match &self.keyboard {
+                    None => format!("file,id=console,path={console_file}"),
+                    Some(socket) => {
+                        let path = escaped(socket);
+                        let socket = format!("socket,id=console,path={path},server=on,wait=off");
+                        format!("{socket},logfile={console_file}")
+                    }
+                };
+                arguments.pair("-chardev", backend);
             }
         }
         let report = escaped(&files.report());
