@@ -282,6 +282,15 @@ impl Handles {
         Ok(self.opens.of((handle, protocol)).collect())
     }
 
+    /// Who has opened something on a handle: `protocol`, or any.
+    pub fn opened_on(
+        &self,
+        handle: HandleId,
+        protocol: Option<Guid>,
+    ) -> impl Iterator<Item = Opener> {
+        self.opens.on(handle, protocol)
+    }
+
     /// The interface of `protocol` on `handle`.
     pub fn interface(&self, handle: HandleId, protocol: Guid) -> Result<Interface, Error> {
         self.known(handle)?;

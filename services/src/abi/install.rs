@@ -1,9 +1,9 @@
 //! Installing and uninstalling protocols (UEFI 2.11 §7.3.2-7.3.4).
 //!
-//! Drivers are not asked to let go of an interface: that takes
-//! DisconnectController, which is not offered. What a driver has open stays.
+//! Drivers that manage an interface are told to let go of it before it goes; when
+//! somebody does not, all are connected again.
 
-use super::{Alleged, events, status, with};
+use super::{Alleged, drivers, events, status, with};
 use crate::boot::Boot;
 use crate::handles::{HandleId, Interface, Protocol};
 use core::ffi::c_void;
@@ -74,11 +74,33 @@ pub(super) unsafe extern "efiapi" fn uninstall_protocol_interface(
     let protocol = unsafe { Alleged::new(protocol) };
     status::of(protocol.read().and_then(|protocol| {
         let (handle, interface) = (HandleId::from_raw(handle), interface(interface_pointer));
-        with("UninstallProtocolInterface", |boot| {
-            let removed = boot.handles.uninstall(handle, protocol, interface);
-            removed.map_err(status::from)
+        without_drivers(handle, &[(protocol, interface)], || {
+            with("UninstallProtocolInterface", |boot| {
+                let removed = boot.handles.uninstall(handle, protocol, interface);
+                removed.map_err(status::from)
+            })
         })
     }))
+}
+
+/// Does what takes interfaces away, with their drivers gone before.
+pub(super) fn without_drivers(
+    handle: HandleId,
+    protocols: &[Protocol],
+    remove: impl FnOnce() -> Result<(), Status>,
+) -> Result<(), Status> {
+    let mut told = false;
+    for (protocol, interface) in protocols {
+        let there = with("DisconnectController", |boot| {
+            Ok(boot.handles.interface(handle, *protocol) == Ok(*interface))
+        })?;
+        told |= there && drivers::let_go(handle, *protocol);
+    }
+    let removed = remove();
+    if told && removed.is_err() {
+        drivers::connect_all(handle);
+    }
+    removed
 }
 
 pub(super) unsafe extern "efiapi" fn reinstall_protocol_interface(
@@ -92,12 +114,15 @@ pub(super) unsafe extern "efiapi" fn reinstall_protocol_interface(
     status::of(protocol.read().and_then(|protocol| {
         let handle = HandleId::from_raw(handle);
         let (old, new) = (interface(old_interface), interface(new_interface));
-        with("ReinstallProtocolInterface", |boot| {
-            let replaced = boot.handles.reinstall(handle, protocol, old, new);
-            replaced.map_err(status::from)?;
-            tell(boot, protocol);
-            Ok(())
+        without_drivers(handle, &[(protocol, old)], || {
+            with("ReinstallProtocolInterface", |boot| {
+                let replaced = boot.handles.reinstall(handle, protocol, old, new);
+                replaced.map_err(status::from)?;
+                tell(boot, protocol);
+                Ok(())
+            })
         })?;
+        drivers::connect_all(handle);
         events::dispatch();
         Ok(())
     }))

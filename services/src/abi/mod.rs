@@ -8,6 +8,7 @@
 
 mod alleged;
 pub mod console;
+mod drivers;
 mod events;
 pub mod images;
 pub mod initrd;
@@ -23,7 +24,6 @@ mod status;
 mod system;
 mod table;
 mod timers;
-mod unsupported;
 
 pub use alleged::Alleged;
 pub use events::ready_to_boot;

@@ -80,10 +80,12 @@ unsafe extern "efiapi" fn uninstall_multiple(handle: Handle, pairs: *const usize
     let pairs = unsafe { Alleged::new(pairs) };
     let handle = HandleId::from_raw(handle);
     status::of(read_pairs(pairs).and_then(|protocols| {
-        with("UninstallMultipleProtocolInterfaces", |boot| {
-            // The one error this service has.
-            let removed = boot.handles.uninstall_all(handle, &protocols);
-            removed.map_err(|_| Status::INVALID_PARAMETER)
+        install::without_drivers(handle, &protocols, || {
+            with("UninstallMultipleProtocolInterfaces", |boot| {
+                // The one error this service has.
+                let removed = boot.handles.uninstall_all(handle, &protocols);
+                removed.map_err(|_| Status::INVALID_PARAMETER)
+            })
         })
     }))
 }

@@ -1,7 +1,7 @@
 //! Opening and closing protocols, and who has them open (UEFI 2.11 §7.3.7,
 //! §7.3.9-7.3.11, §7.3.14).
 
-use super::{Alleged, memory, protocols, status, with};
+use super::{Alleged, drivers, memory, protocols, status, with};
 use crate::handles::{Error, HandleId, Mode, Opener, Record};
 use core::ffi::c_void;
 use core::ptr;
@@ -71,10 +71,17 @@ fn open(
     if wanted && interface.is_null() {
         return Err(Status::INVALID_PARAMETER);
     }
-    let (opened, found) = with(service, |boot| {
-        let opened = boot.handles.open(handle, protocol, opener);
-        Ok((opened, boot.handles.interface(handle, protocol)))
-    })?;
+    let open = || {
+        with(service, |boot| {
+            let opened = boot.handles.open(handle, protocol, opener);
+            Ok((opened, boot.handles.interface(handle, protocol)))
+        })
+    };
+    let (mut opened, mut found) = open()?;
+    if opened == Err(Error::InUse) && opener.mode.exclusive() && only_drivers(handle, protocol)? {
+        drivers::let_go(handle, protocol);
+        (opened, found) = open()?;
+    }
     if wanted {
         match (opened, found) {
             // A driver that is there already gets the interface as well.
@@ -88,6 +95,15 @@ fn open(
     opened.map_err(|error| match error {
         Error::NotFound => Status::UNSUPPORTED,
         other => status::from(other),
+    })
+}
+
+/// Whether nobody has a protocol open exclusively, so that the drivers that manage
+/// it may be told to go (§7.3.9).
+fn only_drivers(handle: HandleId, protocol: Guid) -> Result<bool, Status> {
+    with("OpenProtocol", |boot| {
+        let mut all = boot.handles.opened_on(handle, Some(protocol));
+        Ok(!all.any(|opener| opener.mode.exclusive()))
     })
 }
 

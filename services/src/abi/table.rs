@@ -1,8 +1,7 @@
 //! The boot services table (UEFI 2.11 §4.4).
 
 use super::{
-    events, images, install, memory, multiple, open, protocols, system, timers, unsupported,
-    with_edge,
+    drivers, events, images, install, memory, multiple, open, protocols, system, timers, with_edge,
 };
 use crate::crc32;
 use core::ptr;
@@ -92,8 +91,8 @@ fn boot_services() -> BootServices {
         get_next_monotonic_count: system::get_next_monotonic_count,
         stall: timers::stall,
         set_watchdog_timer: timers::set_watchdog_timer,
-        connect_controller: unsupported::connect_controller,
-        disconnect_controller: unsupported::disconnect_controller,
+        connect_controller: drivers::connect_controller,
+        disconnect_controller: drivers::disconnect_controller,
         open_protocol: open::open_protocol,
         close_protocol: open::close_protocol,
         open_protocol_information: open::open_protocol_information,

@@ -1,12 +1,12 @@
 //! Who has opened which protocol interface (UEFI 2.11 §7.3.9-7.3.11).
 //!
 //! Promises: at most one opener at a time *manages* an interface, as a driver
-//! or exclusively; whoever asks while there is one is refused. Refuses: to make
-//! the present one let go. That takes DisconnectController, which is not
-//! offered, so the answer is the one for a driver that stays.
+//! or exclusively; whoever asks while there is one is refused. To make the present
+//! one let go is for who can call it: `abi/drivers.rs`.
 
 use super::{Error, HandleId, Key};
 use alloc::vec::Vec;
+use uefi_raw::Guid;
 
 /// Most open records at any one time, of all interfaces: 64 bytes each of the
 /// firmware's heap.
@@ -64,12 +64,20 @@ impl Mode {
         self.needs_agent() && self != Self::EXCLUSIVE
     }
 
+    /// Whether no driver is wanted beside.
+    #[must_use]
+    pub fn exclusive(self) -> bool {
+        self.0 & Self::EXCLUSIVE.0 != 0
+    }
+
     /// Whether nobody else may manage the interface meanwhile.
     fn manages(self) -> bool {
         self.0 & Self::EXCLUSIVE_BY_DRIVER.0 != 0
     }
 
-    fn by_driver(self) -> bool {
+    /// Whether a driver manages the controller by it.
+    #[must_use]
+    pub fn by_driver(self) -> bool {
         self.0 & Self::BY_DRIVER.0 != 0
     }
 
@@ -113,6 +121,18 @@ impl Opens {
     pub(super) fn of(&self, key: Key) -> impl Iterator<Item = Record> {
         let same = self.0.iter().filter(move |(other, _)| *other == key);
         same.map(|(_, record)| *record)
+    }
+
+    /// Who has opened something on a handle: one protocol, or any.
+    pub(super) fn on(
+        &self,
+        handle: HandleId,
+        protocol: Option<Guid>,
+    ) -> impl Iterator<Item = Opener> {
+        let same = self.0.iter().filter(move |((on, guid), _)| {
+            *on == handle && protocol.is_none_or(|protocol| protocol == *guid)
+        });
+        same.map(|(_, record)| record.opener)
     }
 
     #[cfg(test)]

@@ -22,6 +22,7 @@ mod calls;
 mod configuration;
 mod console;
 mod crc32;
+mod drivers;
 mod events;
 mod exit;
 mod images;
@@ -56,7 +57,7 @@ use r_efi::efi;
 use report::{Area, Report};
 
 /// What is checked while there are boot services, in this order.
-const AREAS: [Area; 22] = [
+const AREAS: [Area; 23] = [
     tables::AREA,
     console::AREA,
     memory::AREA,
@@ -74,6 +75,7 @@ const AREAS: [Area; 22] = [
     misc::AREA,
     events::AREA,
     notify::AREA,
+    drivers::AREA,
     input::AREA,
     started::AREA,
     random::AREA,

@@ -9,20 +9,11 @@ use r_efi::efi::{self, Boolean, Status, Time};
 
 pub const AREA: Area = Area {
     name: "unsupported",
-    checks: &[("boot services", boot), ("runtime services", runtime)],
+    checks: &[("runtime services", runtime)],
 };
 
 /// A stub's name and a call of it that would be right otherwise.
 type Stub = (&'static str, fn(&Guest) -> Status);
-
-const BOOT: [Stub; 2] = [
-    ("ConnectController", |g| {
-        g.connect_controller(g.handle, ptr::null_mut(), ptr::null_mut(), Boolean::FALSE)
-    }),
-    ("DisconnectController", |g| {
-        g.disconnect_controller(g.handle, ptr::null_mut(), ptr::null_mut())
-    }),
-];
 
 const RUNTIME: [Stub; 5] = [
     ("GetWakeupTime", |g| {
@@ -56,10 +47,6 @@ fn all(guest: &Guest, stubs: &[Stub]) -> Outcome {
     stubs
         .iter()
         .try_for_each(|(name, call)| status(name, call(guest), Status::UNSUPPORTED))
-}
-
-fn boot(guest: &Guest) -> Outcome {
-    all(guest, &BOOT)
 }
 
 /// Checks the stubs among the runtime services; they are the same ever after.
