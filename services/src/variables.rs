@@ -141,7 +141,8 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// The variable `key`, for GetVariable.
     pub fn get(&self, phase: Phase, key: Key<'_>) -> Result<Variable<'_>, Error> {
         let found = self.find(key).filter(|found| found.is_visible(phase));
-        found.ok_or(Error::NotFound)
+        let found = found.ok_or(Error::NotFound)?;
+        Ok(self.current(found))
     }
 
     /// The variable after `key` in enumeration order, for GetNextVariableName.
@@ -184,12 +185,14 @@ impl<F: Storage, const N: usize> Variables<F, N> {
             return Err(Error::EmptyName);
         }
         attributes::check_write(attributes, data)?;
-        let old = self.find(key).map(|variable| variable.attributes);
+        let old = self.find(key);
         let kind = attributes.difference(VariableAttributes::APPEND_WRITE);
-        if global::is_owned(key, old.unwrap_or(kind)) {
-            return Err(Error::ReadOnly);
+        if global::is_owned(key, old.map_or(kind, |old| old.attributes)) {
+            let lasting = attributes.contains(VariableAttributes::NON_VOLATILE);
+            let same = old.is_some_and(|old| old.attributes == attributes && old.data == data);
+            return (same && lasting).then_some(()).ok_or(Error::ReadOnly);
         }
-        match old {
+        match old.map(|old| old.attributes) {
             Some(old) => {
                 writable(phase, old)?;
                 self.change(key, old, attributes, data)

@@ -107,17 +107,18 @@ fn is_signed(data: &[u8]) -> bool {
         0x00, 0x02, 0xf1, 0x0e, 0x9d, 0xd2, 0xaf, 0x4a, 0xdf, 0x68, 0xee, 0x49, 0x8a, 0xa9, 0x34,
         0x7d, 0x37, 0x56, 0x65, 0xa7,
     ];
-    let Some((time, certificate)) = data.split_first_chunk::<16>() else {
+    /// Its size, and that of the time in it.
+    const HEAD: usize = 40;
+    const TIME: usize = 16;
+    let Some(head) = data.first_chunk::<HEAD>() else {
         return false;
     };
-    let Some((length, rest)) = certificate.split_first_chunk::<4>() else {
-        return false;
-    };
-    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    let least = KIND.len().saturating_add(4);
-    time.iter().skip(7).all(|byte| *byte == 0)
-        && rest.starts_with(&KIND)
-        && (least..=certificate.len()).contains(&length)
+    let length = head.get(TIME..).and_then(|rest| rest.first_chunk());
+    let length = u32::from_le_bytes(length.copied().unwrap_or_default()) as usize;
+    let certificate = data.len().saturating_sub(TIME);
+    head.get(7..TIME) == Some(&[0; 9])
+        && head.get(HEAD.saturating_sub(KIND.len())..) == Some(&KIND)
+        && (HEAD.saturating_sub(TIME)..=certificate).contains(&length)
 }
 
 /// Whether changing such a variable needs a signature.

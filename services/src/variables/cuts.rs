@@ -87,18 +87,23 @@ fn call(volume: &mut Volume<Flash>, content: &mut Content, random: &mut Random) 
     }
 }
 
-/// Whether `volume` holds exactly `content`.
+/// Whether `volume` holds exactly `content`, as a caller finds it.
 fn holds(volume: &Volume<Flash>, content: &Content) -> bool {
-    let mut left = content.iter().filter(|data| !data.is_empty()).count();
-    for record in volume.records().filter(super::record::Record::is_live) {
-        let name = record.content.name;
+    let mut live = volume.records().filter(super::record::Record::is_live);
+    let wanted = |index: usize| {
+        let name = name(index);
+        let name = Name::from_buffer(&name).unwrap();
+        let found = volume.find(Key {
+            vendor: VENDOR,
+            name,
+        });
+        found.map_or(&[][..], |found| found.data) == content[index]
+    };
+    let known = |name: &[u8]| {
         let index = usize::from(name[2] - b'0') * 10 + usize::from(name[4] - b'0');
-        if record.content.data != content[index] || left == 0 {
-            return false;
-        }
-        left -= 1;
-    }
-    left == 0
+        !content[index].is_empty()
+    };
+    live.all(|record| known(record.content.name)) && (0..NAMES).all(wanted)
 }
 
 /// The power is back: opens `flash`, which must hold one of `contents`.
@@ -108,7 +113,11 @@ fn reopen(flash: Flash, contents: [&Content; 2], cut: Cut) -> (Volume<Flash>, Ve
     assert_ne!(opened, Opened::Formatted, "{cut:?}: the store is gone");
     let right = contents.iter().any(|content| holds(&volume, content));
     assert!(right, "{cut:?}: neither old nor new");
+    let opening = volume.storage_mut().steps.len();
+    volume.settle().unwrap();
     let steps = volume.storage_mut().steps.clone();
+    let right = steps.len() == opening || contents.iter().any(|content| holds(&volume, content));
+    assert!(right, "{cut:?}: neither before the next write");
     (volume, steps)
 }
 

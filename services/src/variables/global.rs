@@ -7,13 +7,14 @@
 //! | `SetupMode` | 1 without a platform key in the store, 0 with one |
 //! | `OsIndicationsSupported` | 0: no setup screen, no capsules |
 //! | `PlatformLangCodes` | `en` |
-//! | `PlatformLang` | `en`; the only one that is kept, and anybody may change it until the next boot, as §3.3 has it |
+//! | `PlatformLang` | `en`, the only one there is |
 //!
-//! Promises that all but the last are made anew at each boot, that nobody else can
-//! change or delete them or put others in their place, not even by way of the
-//! store's file, and that the last is written only when it is not there or says
-//! something else. Refuses others that have the vendor and the attributes of such
-//! variables, because §3.3 has none that is not the firmware's, and keys that would
+//! Promises that they are there from the start, that nobody can change or delete
+//! them or put others in their place, not even by way of the store's file, and that
+//! they take no room in it and no time at boot, however full it is: `PlatformLang`
+//! is "non-volatile" in that it is always the same. Writing to it what it is
+//! succeeds. Refuses others that have the vendor and the attributes of volatile
+//! ones, because §3.3 has none that is not the firmware's, and keys that would
 //! not need a signature to be changed: in the eyes of another firmware on the same
 //! store they would be keys.
 //!
@@ -25,7 +26,7 @@
 
 use super::layout::put;
 use super::storage::Storage;
-use super::{Key, Name, Variables, attributes};
+use super::{Key, Name, Variable, Variables, attributes};
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, guid};
 
@@ -70,19 +71,22 @@ const fn own(name: &[u8], attributes: VariableAttributes, value: [u8; 8], size: 
 const LANGUAGE: [u8; 8] = *b"en\0\0\0\0\0\0";
 const ONE: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 
-/// All but what depends on keys.
-static OWN: [Own; 4] = [
+static OWN: [Own; 5] = [
     own(b"SecureBoot", VOLATILE, [0; 8], 1),
+    own(b"SetupMode", VOLATILE, ONE, 1),
     own(b"OsIndicationsSupported", VOLATILE, [0; 8], 8),
     own(b"PlatformLangCodes", VOLATILE, LANGUAGE, 3),
     own(b"PlatformLang", LASTING, LANGUAGE, 3),
 ];
-static SETUP_MODE: Own = own(b"SetupMode", VOLATILE, ONE, 1);
-static USER_MODE: Own = own(b"SetupMode", VOLATILE, [0; 8], 1);
+
+/// `SetupMode` and `PlatformLang`.
+const SETUP_MODE: &[u8] = b"S\0e\0t\0u\0p\0M\0o\0d\0e\0\0\0";
+const PLATFORM_LANGUAGE: &[u8] = b"P\0l\0a\0t\0f\0o\0r\0m\0L\0a\0n\0g\0\0\0";
 
 /// Whether only the firmware makes variables like this.
 pub fn is_owned(key: Key<'_>, attributes: VariableAttributes) -> bool {
-    key.vendor == GLOBAL && attributes == VOLATILE
+    let language = key.name.bytes() == PLATFORM_LANGUAGE;
+    key.vendor == GLOBAL && (attributes == VOLATILE || language)
 }
 
 /// Whether `key` holds keys.
@@ -93,27 +97,9 @@ pub fn is_for_keys(key: Key<'_>) -> bool {
 }
 
 impl<F: Storage, const N: usize> Variables<F, N> {
-    /// Makes the firmware's own variables, in a store just opened. What does not
-    /// fit is left out: a full store is no reason not to boot.
+    /// Makes the firmware's own variables, in a store just opened.
     pub fn publish(&mut self) {
         OWN.iter().for_each(|own| self.publish_one(own));
-        let mode = if self.is_enrolled() {
-            &USER_MODE
-        } else {
-            &SETUP_MODE
-        };
-        self.publish_one(mode);
-    }
-
-    /// Whether there is a platform key.
-    fn is_enrolled(&self) -> bool {
-        let key = Name::from_buffer(PLATFORM_KEY).and_then(|name| {
-            self.find(Key {
-                vendor: GLOBAL,
-                name,
-            })
-        });
-        key.is_some_and(|key| attributes::signed(key.attributes))
     }
 
     #[inline(never)]
@@ -126,11 +112,28 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         if let (Some(name), Some(value)) = (name, value) {
             let vendor = GLOBAL;
             let key = Key { vendor, name };
-            let lasting = own.attributes == LASTING;
-            let known = self.find(key).is_some_and(|found| found.data == value);
-            if !(lasting && known) {
-                let _ = self.put(lasting, key, own.attributes, value, false);
-            }
+            // An empty store has room.
+            let _ = self.memory.put(key, own.attributes, value, false);
         }
+    }
+
+    /// `found` with the value it has now: of all variables, `SetupMode` depends on
+    /// another.
+    pub(super) fn current<'a>(&self, found: Variable<'a>) -> Variable<'a> {
+        if found.vendor == GLOBAL && found.name == SETUP_MODE && self.is_enrolled() {
+            return Variable {
+                data: &[0],
+                ..found
+            };
+        }
+        found
+    }
+
+    /// Whether there is a platform key.
+    fn is_enrolled(&self) -> bool {
+        let vendor = GLOBAL;
+        let name = Name::from_buffer(PLATFORM_KEY);
+        let key = name.and_then(|name| self.find(Key { vendor, name }));
+        key.is_some_and(|key| attributes::signed(key.attributes))
     }
 }

@@ -244,20 +244,24 @@ fn the_firmwares_variables_are_there_and_read_only() {
 }
 
 #[test]
-fn the_language_is_written_when_it_is_another() {
-    let mut store = boot(blank());
-    let mut store = boot(Some(bytes(&mut store)));
-    assert!(store.flash_mut().unwrap().steps.is_empty(), "no wear");
-    set(&mut store, "PlatformLang", NV_BS_RT, b"fr\0").unwrap();
-    assert_eq!(value(&store, "PlatformLang").unwrap().1, b"fr\0");
-    let mut store = boot(Some(bytes(&mut store)));
-    assert_eq!(value(&store, "PlatformLang").unwrap().1, b"en\0");
-    set(&mut store, "PlatformLang", A::empty(), b"").unwrap();
-    let store = boot(Some(bytes(&mut store)));
-    assert_eq!(
-        value(&store, "PlatformLang").unwrap(),
-        (NV_BS_RT, b"en\0".to_vec())
-    );
+fn the_language_is_the_only_one_and_takes_no_room() {
+    let french = with_foreign(GLOBAL, "PlatformLang", NV_BS_RT, b"fr\0");
+    for flash in [blank(), Some(french)] {
+        let mut store = boot(flash);
+        store.flash_mut().unwrap().steps.clear();
+        let english = Some((NV_BS_RT, b"en\0".to_vec()));
+        assert_eq!(value(&store, "PlatformLang"), english);
+        assert_eq!(set(&mut store, "PlatformLang", NV_BS_RT, b"en\0"), Ok(()));
+        for (attributes, data) in [(NV_BS_RT, &b"fr\0"[..]), (NV_BS_RT, b""), (A::empty(), b"")] {
+            let result = set(&mut store, "PlatformLang", attributes, data);
+            assert_eq!(result, Err(Error::ReadOnly));
+        }
+        assert_eq!(value(&store, "PlatformLang"), english);
+        assert!(store.flash_mut().unwrap().steps.is_empty());
+        let names = list(&store);
+        let count = names.iter().filter(|name| *name == "PlatformLang").count();
+        assert_eq!(count, 1);
+    }
 }
 
 #[test]

@@ -33,9 +33,13 @@ pub enum Opened {
 pub struct Volume<S> {
     pub(super) storage: S,
     pub(super) layout: Layout,
-    /// Where the next record goes.
+    /// Where the next record goes, or [`UNKNOWN`].
     pub(super) end: usize,
 }
+
+/// Nobody has looked yet: that takes longer the more there is, and can wait for the
+/// first write.
+const UNKNOWN: usize = 0;
 
 /// Where a variable is.
 #[derive(Clone)]
@@ -80,11 +84,10 @@ impl New<'_> {
 impl<S: Storage> Volume<S> {
     /// A store on `storage`, to be opened.
     pub const fn new(storage: S, layout: Layout) -> Self {
-        let end = layout.variables;
         Self {
             storage,
             layout,
-            end,
+            end: UNKNOWN,
         }
     }
 
@@ -98,28 +101,32 @@ impl<S: Storage> Volume<S> {
         &mut self.storage
     }
 
-    /// Finishes what was interrupted, and formats what is no store.
+    /// Finishes what was interrupted, and formats what is no store. Takes the same
+    /// time however full the store is.
     ///
     /// # Errors
     /// [`Failed`] when the storage takes no writes; what is in it can be read.
     pub fn open(&mut self) -> Result<Opened, Failed> {
-        let opened = self.prepare();
-        self.end = self.records().end();
-        opened
-    }
-
-    fn prepare(&mut self) -> Result<Opened, Failed> {
+        self.end = UNKNOWN;
         let resumed = self.resume()?;
         if !self.is_formatted() {
             self.format()?;
             return Ok(Opened::Formatted);
         }
-        self.end_retiring()?;
         Ok(if resumed {
             Opened::Resumed
         } else {
             Opened::Kept
         })
+    }
+
+    /// Makes it ready to be written to.
+    pub(super) fn settle(&mut self) -> Result<(), Failed> {
+        if self.end == UNKNOWN {
+            self.end_retiring()?;
+            self.end = self.records().end();
+        }
+        Ok(())
     }
 
     /// Whether there is a store.
@@ -141,8 +148,8 @@ impl<S: Storage> Volume<S> {
         self.program(0, volume)
     }
 
-    /// Ends the old records whose new ones are complete: deleting only the new
-    /// one would bring the old one back.
+    /// Ends the old records whose new ones are complete: rewriting the store would
+    /// make both of them complete.
     fn end_retiring(&mut self) -> Result<(), Failed> {
         let mut at = FIRST;
         while let Some(record) = Records::from(self.variables(), at).next() {
@@ -206,6 +213,7 @@ impl<S: Storage> Volume<S> {
         data: &[u8],
         append: bool,
     ) -> Result<(), Error> {
+        self.settle()?;
         let old = self.place(key);
         let new = New {
             key,
