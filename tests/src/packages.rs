@@ -32,6 +32,17 @@ pub fn add(guest: &mut Guest, program: &str, packages: &[&str], libraries: &[&st
     Ok(())
 }
 
+/// Adds chattr, which busybox does not have: efivarfs lets most variables be changed
+/// only after it.
+///
+/// # Errors
+/// When it cannot be fetched or read.
+pub fn add_chattr(guest: &mut Guest) -> Result<()> {
+    let packages = ["e2fsprogs", "libext2fs2", "libcom-err2", "libc6"];
+    let libraries = ["libe2p.", "libcom_err.", "libc.so"];
+    add(guest, "usr/bin/chattr", &packages, &libraries)
+}
+
 /// Adds the libraries in `directory`, the dynamic linker where programs expect
 /// it.
 fn add_libraries(guest: &mut Guest, directory: &Path, libraries: &[&str]) -> Result<()> {

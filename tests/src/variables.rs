@@ -11,12 +11,13 @@ use xtask::qemu::{Console, Files, Machine, Wrapping};
 use xtask::vm::Vm;
 
 use crate::bench::{Bench, Release, Root, System, TIME_LIMIT};
+use crate::packages;
 
 const LINUX: System = System::new(Release::Bookworm, Root::Initrd);
 
 /// What the scripts share. Linux lets variables of its crash GUID be changed
 /// without ceremony (fs/efivarfs/vars.c).
-const PRELUDE: &str = r#"
+pub(crate) const PRELUDE: &str = r#"
 cd /sys/firmware/efi/efivars || exit 1
 guid=cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0
 boot=8be4df61-93ca-11d2-aa0d-00e098032b8c
@@ -56,7 +57,10 @@ db=db-d719b2cb-3d3a-4596-a3bc-dad00e67656f
 for key in PK-$boot KEK-$boot $db; do
     [ "$(content $key | cut -c1-8)" = 27000000 ] || { echo "FAILED: no $key"; exit 1; }
 done
-chattr -i $db
+expect SetupMode-$boot 0600000000
+expect SecureBoot-$boot 0600000000
+# Only then is it the firmware that refuses.
+chattr -i $db || { echo "FAILED: immutable"; exit 1; }
 if rm $db || printf '\7\0\0\0x' > $db; then echo "FAILED: changed"; exit 1; fi
 exit 0
 "#;
@@ -86,18 +90,19 @@ done
 "#;
 
 /// Debian's template for variables, copied into `files`.
-fn template(files: &Files, name: &str) -> Result<PathBuf> {
+pub(crate) fn template(files: &Files, name: &str) -> Result<PathBuf> {
     let copy = files.directory().join("vars.fd");
     fs::copy(ovmf()?.join(name), &copy).with_context(|| format!("cannot copy {name}"))?;
     Ok(copy)
 }
 
-fn ovmf() -> Result<PathBuf> {
+/// Where Debian's OVMF is.
+pub(crate) fn ovmf() -> Result<PathBuf> {
     Ok(debian::fetch(Suite::Bookworm, "ovmf")?.join("usr/share/OVMF"))
 }
 
 /// A machine with `firmware`, or ours, and variables in the file `store`.
-fn machine(bench: &Bench, store: &Path, firmware: Option<PathBuf>) -> Machine {
+pub(crate) fn machine(bench: &Bench, store: &Path, firmware: Option<PathBuf>) -> Machine {
     let mut machine = bench.machine();
     machine.wrapping = Wrapping::Pflash;
     machine.firmware = firmware.or(machine.firmware);
@@ -194,7 +199,11 @@ pub fn keys(bench: &Bench) -> Result<()> {
     let store = template(&files, "OVMF_VARS_4M.ms.fd")?;
     let before = fs::read(&store)?;
     let script = format!("{PRELUDE}{KEYS}");
-    bench.succeed("keys-run", machine(bench, &store, None), LINUX, &script)?;
+    let system = System {
+        programs: Some(packages::add_chattr),
+        ..LINUX
+    };
+    bench.succeed("keys-run", machine(bench, &store, None), system, &script)?;
     let same = fs::read(&store)? == before;
     ensure!(
         same,

@@ -6,8 +6,8 @@ use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
-    compare, devices, display, guest_application, hotplug, judges, kexec, lifecycle, linux,
-    microvm, pvh_loader, refusals, tpm, uki, variables, xen,
+    compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec, lifecycle,
+    linux, microvm, pvh_loader, refusals, tpm, uki, variable_space, variable_tools, variables, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -209,11 +209,15 @@ fn variable_trials(all: bool) -> Vec<Trial> {
         variables::killed(bench, if all { 50 } else { 3 })
     });
     let keys = trial("variables-keys".into(), variables::keys);
-    survive
-        .into_iter()
-        .chain(shared)
-        .chain([killed, keys])
-        .collect()
+    let tools = trial("variables-tools".into(), variable_tools::run);
+    let space = trial("variables-space".into(), |bench| {
+        variable_space::run(bench, "OVMF_VARS_4M.fd")
+    });
+    // The source of Linux, 130 MiB, is fetched for them.
+    let selftests = all.then(|| trial("variables-selftests".into(), efivarfs::run));
+    let others = [killed, keys, tools, space];
+    let all = survive.into_iter().chain(shared).chain(others);
+    all.chain(selftests).collect()
 }
 
 /// The host's clock in two centuries, on a leap day and on the last of a year.

@@ -58,6 +58,21 @@ pub const PYTHON: Tool = Tool {
     program: "python3",
     package: "python3",
 };
+/// Fetches programs in Python.
+pub const PIP: Tool = Tool {
+    program: "pip3",
+    package: "python3-pip",
+};
+/// Compiles programs in C, of which Rust needs the linker.
+pub const GCC: Tool = Tool {
+    program: "gcc",
+    package: "gcc",
+};
+/// Unpacks the source of Linux.
+pub const TAR: Tool = Tool {
+    program: "tar",
+    package: "tar",
+};
 /// Is the TPM of guests that have one.
 pub const SWTPM: Tool = Tool {
     program: "swtpm",

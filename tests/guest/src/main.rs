@@ -10,8 +10,8 @@
 //! the firmware's own `uefi-raw`: a mistake in one binding cannot hide in both.
 //!
 //! With the word `fault` in its load options it makes one instead; `reset=`,
-//! `clock`, `violate=` and `keys` are explained in `reset.rs`, `time.rs`,
-//! `protection.rs` and `input.rs`.
+//! `clock`, `violate=`, `keys` and `stamp` are explained in `reset.rs`, `time.rs`,
+//! `protection.rs`, `input.rs` and `space.rs`.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]
@@ -43,6 +43,7 @@ mod random;
 mod report;
 mod reset;
 mod smbios;
+mod space;
 mod started;
 mod tables;
 mod text;
@@ -88,6 +89,7 @@ extern "efiapi" fn efi_main(
     handle: efi::Handle,
     system_table: *mut efi::SystemTable,
 ) -> efi::Status {
+    let entered = ports::time_stamp();
     let guest = Guest::new(handle, system_table);
     output::use_console(system_table);
     if images::has_option(&guest, "fault") {
@@ -97,6 +99,9 @@ extern "efiapi" fn efi_main(
     protection::violate(&guest);
     input::on_demand(&guest);
     let mut report = Report::default();
+    if space::on_demand(&guest, entered, &mut report) {
+        finish(&guest, &report);
+    }
     for area in AREAS {
         report.run(&guest, &area);
     }
@@ -106,6 +111,11 @@ extern "efiapi" fn efi_main(
     if report.all_passed() {
         exit::run(&guest, &mut report);
     }
+    finish(&guest, &report)
+}
+
+/// Ends the machine's run, as a success if all checks passed.
+fn finish(guest: &Guest, report: &Report) -> ! {
     report.summarize();
     if report.all_passed() {
         guest.reset_system(
@@ -115,7 +125,7 @@ extern "efiapi" fn efi_main(
             ptr::null_mut(),
         );
     }
-    fail(&guest)
+    fail(guest)
 }
 
 /// Ends the machine's run as a failure.

@@ -33,6 +33,12 @@ fn read(port: u16) -> u8 {
     value
 }
 
+/// The time stamp counter.
+pub fn time_stamp() -> u64 {
+    // SAFETY: reading it has no effect.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
 /// Sends one byte over COM1, set up as the firmware left it, and to Xen's debug
 /// port, which is all there is in its PVH domains.
 pub fn serial(byte: u8) {
