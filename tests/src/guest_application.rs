@@ -17,7 +17,7 @@ use crate::bench::{Bench, TIME_LIMIT};
 use crate::pe_file::{self, get, put};
 
 /// What the application ends with when all went well.
-const SUCCESS: &str = " passed, 0 failed";
+pub(crate) const SUCCESS: &str = " passed, 0 failed";
 
 /// Runs the application on machine `model`, with several processors on one that
 /// has no other test with them.

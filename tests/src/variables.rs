@@ -15,6 +15,13 @@ use crate::packages;
 
 const LINUX: System = System::new(Release::Bookworm, Root::Initrd);
 
+/// With chattr(1), which busybox has not: Linux makes variables immutable that it
+/// does not know.
+pub(crate) const LINUX_WITH_CHATTR: System = System {
+    programs: Some(packages::add_chattr),
+    ..LINUX
+};
+
 /// What the scripts share. Linux lets variables of its crash GUID be changed
 /// without ceremony (fs/efivarfs/vars.c).
 pub(crate) const PRELUDE: &str = r#"
@@ -37,7 +44,7 @@ expect() {
 
 /// Writes what [`CHECK`] expects: a boot entry named `Kept`, a variable that was
 /// extended and one that was replaced. One is deleted.
-const WRITE: &str = r#"
+pub(crate) const WRITE: &str = r#"
 entry='\7\0\0\0\1\0\0\0\4\0K\0e\0p\0t\0\0\0\177\377\4\0'
 printf "$entry" > Boot0ABC-$boot || exit 1
 printf '\7\0\0\0one' > Kept-$guid && printf '\107\0\0\0two' > Kept-$guid || exit 1
@@ -45,7 +52,7 @@ printf '\7\0\0\0old' > New-$guid && printf '\7\0\0\0new' > New-$guid || exit 1
 printf '\7\0\0\0x' > Gone-$guid && rm Gone-$guid || exit 1
 "#;
 
-const CHECK: &str = r#"
+pub(crate) const CHECK: &str = r#"
 expect Boot0ABC-$boot 070000000100000004004b0065007000740000007fff0400
 expect Kept-$guid 070000006f6e6574776f
 expect New-$guid 070000006e6577
@@ -199,11 +206,12 @@ pub fn keys(bench: &Bench) -> Result<()> {
     let store = template(&files, "OVMF_VARS_4M.ms.fd")?;
     let before = fs::read(&store)?;
     let script = format!("{PRELUDE}{KEYS}");
-    let system = System {
-        programs: Some(packages::add_chattr),
-        ..LINUX
-    };
-    bench.succeed("keys-run", machine(bench, &store, None), system, &script)?;
+    bench.succeed(
+        "keys-run",
+        machine(bench, &store, None),
+        LINUX_WITH_CHATTR,
+        &script,
+    )?;
     let same = fs::read(&store)? == before;
     ensure!(
         same,

@@ -7,7 +7,8 @@ use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
     compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec, lifecycle,
-    linux, microvm, pvh_loader, refusals, tpm, uki, variable_space, variable_tools, variables, xen,
+    linux, microvm, pvh_loader, refusals, tpm, uefi_vars, uki, variable_space, variable_tools,
+    variables, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -31,6 +32,7 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(image_trials());
     trials.extend(judge_trials());
     trials.extend(variable_trials(all));
+    trials.extend(uefi_vars_trials(all));
     trials.extend(clock_trials());
     trials.extend(reset_trials());
     trials.extend(pflash_reset_trials());
@@ -218,6 +220,30 @@ fn variable_trials(all: bool) -> Vec<Trial> {
     let others = [killed, keys, tools, space];
     let all = survive.into_iter().chain(shared).chain(others);
     all.chain(selftests).collect()
+}
+
+/// Variables that QEMU keeps. By default Linux does everything on one machine.
+fn uefi_vars_trials(all: bool) -> Vec<Trial> {
+    let name = |what: &str, model: &str| format!("variables-uefi-vars-{what}-{model}");
+    let models = if all { &["q35", "pc"][..] } else { &["q35"] };
+    let mut trials = Vec::new();
+    for model in models {
+        trials.push(trial(name("keys", model), move |bench| {
+            uefi_vars::keys(bench, model)
+        }));
+        if !all {
+            continue;
+        }
+        trials.push(trial(name("survive", model), move |bench| {
+            uefi_vars::survive(bench, model)
+        }));
+        for (way, reads_memory) in [("dma", true), ("pio", false)] {
+            trials.push(trial(name(way, model), move |bench| {
+                uefi_vars::application(bench, model, reads_memory)
+            }));
+        }
+    }
+    trials
 }
 
 /// The host's clock in two centuries, on a leap day and on the last of a year.

@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::accel::{self, Wish};
 use crate::debian::Suite;
+use crate::emulator::Emulator;
 use crate::guest::{Guest, Purpose};
 use crate::kernel::Kernel;
 use crate::qemu::{Console, Files, Machine, Wrapping};
@@ -122,6 +123,7 @@ fn machine(options: &Options, files: &Files) -> Result<Machine> {
         Some(_) => given_initrd(options),
     };
     Ok(Machine {
+        emulator: Emulator::Host,
         model: options.machine.clone(),
         cpu: options.cpu.clone(),
         memory: options.memory.clone(),

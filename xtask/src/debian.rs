@@ -26,6 +26,8 @@ pub enum Suite {
     Bullseye,
     /// Debian 12.
     Bookworm,
+    /// What Debian 12 has of later releases, where it has it; else as itself.
+    BookwormBackports,
     /// Debian 13.
     Trixie,
     /// The unstable distribution.
@@ -37,6 +39,7 @@ impl Suite {
         match self {
             Suite::Bullseye => "bullseye-security",
             Suite::Bookworm => "bookworm",
+            Suite::BookwormBackports => "bookworm-backports",
             Suite::Trixie => "trixie",
             Suite::Sid => "sid",
         }
@@ -49,6 +52,11 @@ impl Suite {
             Suite::Bookworm => &[
                 ("debian", "bookworm"),
                 ("debian", "bookworm-updates"),
+                ("debian-security", "bookworm-security"),
+            ],
+            Suite::BookwormBackports => &[
+                ("debian", "bookworm-backports"),
+                ("debian", "bookworm"),
                 ("debian-security", "bookworm-security"),
             ],
             Suite::Trixie => &[("debian", "trixie"), ("debian-security", "trixie-security")],
@@ -158,7 +166,7 @@ impl Apt {
         }
         fs::write(directory.join("status"), "")?;
         fs::write(directory.join("sources.list"), sources(suite))?;
-        fs::write(directory.join("apt.conf"), configuration(directory))?;
+        fs::write(directory.join("apt.conf"), configuration(suite, directory))?;
         Ok(Apt {
             directory: directory.to_owned(),
         })
@@ -254,10 +262,15 @@ fn sources(suite: Suite) -> String {
 
 /// apt.conf(5), read after the host's: everything that would touch the host's
 /// state is moved or cleared, everything else (proxies, timeouts) stays.
-fn configuration(directory: &Path) -> String {
+fn configuration(suite: Suite, directory: &Path) -> String {
     let at = directory.display();
+    // Of several sources the newest version counts, but not if it is a backport.
+    let preferred = match suite {
+        Suite::BookwormBackports => "APT::Default-Release \"bookworm-backports\";\n",
+        _ => "",
+    };
     format!(
-        r#"#clear APT::Update::Pre-Invoke;
+        r#"{preferred}#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 APT::Architecture "amd64";

@@ -78,6 +78,11 @@ pub const SWTPM: Tool = Tool {
     program: "swtpm",
     package: "swtpm",
 };
+/// Makes keys and signatures.
+pub const OPENSSL: Tool = Tool {
+    program: "openssl",
+    package: "openssl",
+};
 /// Ties QEMU's life to ours; done without where it is missing.
 pub const SETPRIV: Tool = Tool {
     program: "setpriv",

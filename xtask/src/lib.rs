@@ -11,6 +11,7 @@ pub mod boot;
 pub mod build;
 pub mod check;
 pub mod debian;
+pub mod emulator;
 pub mod flash;
 pub mod guest;
 pub mod host;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::accel::Accelerator;
+use crate::emulator::Emulator;
 use crate::workspace;
 
 /// How the machine gets its firmware.
@@ -28,6 +29,8 @@ pub enum Wrapping {
 /// What to emulate and what to start in it.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// Which QEMU.
+    pub emulator: Emulator,
     /// `-machine`: `q35`, `pc` or `microvm`, options behind it.
     pub model: String,
     /// `-cpu`; without it the most that the accelerator has to offer.
@@ -62,6 +65,7 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         Self {
+            emulator: Emulator::Host,
             model: "q35".into(),
             cpu: None,
             memory: "512M".into(),

@@ -80,8 +80,9 @@ impl Vm {
     /// # Errors
     /// When QEMU is not there or cannot be started.
     pub fn start(machine: &Machine, files: &Files, console: Console) -> Result<Vm> {
-        host::require(&[host::QEMU])?;
-        let mut command = bound_to_us(host::QEMU.find().context("QEMU has vanished")?);
+        let qemu = machine.emulator.invocation()?;
+        let mut command = bound_to_us(qemu.program);
+        command.args(qemu.arguments);
         command.args(machine.arguments(files, console));
         let messages = File::create(files.qemu())?;
         if console == Console::File {
