@@ -12,8 +12,12 @@ mod address_map;
 mod build;
 #[path = "runtime_image/checks.rs"]
 mod checks;
+#[path = "runtime_image/device.rs"]
+mod device;
 #[path = "runtime_image/machine.rs"]
 mod machine;
+#[path = "runtime_image/remote.rs"]
+mod remote;
 #[path = "runtime_image/views.rs"]
 mod views;
 

@@ -226,11 +226,11 @@ fn who_wants_to_know_of_the_new_addresses_can_convert_pointers() {
 }
 
 /// Which descriptor of [`address_map`] is about the image.
-const OURS: usize = 2;
+pub const OURS: usize = 2;
 
 /// What a kernel passes: its own memory, nonsense, and the image together with
 /// the page on either side, as merging neighbours results in.
-fn address_map(machine: &Machine) -> Vec<MemoryDescriptor> {
+pub fn address_map(machine: &Machine) -> Vec<MemoryDescriptor> {
     let (first, second) = (
         machine.views.first.addr() as u64,
         machine.views.second.addr() as u64,

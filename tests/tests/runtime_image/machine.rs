@@ -108,6 +108,13 @@ impl Machine {
         machine
     }
 
+    /// Tells the image that an operating system is about to be started.
+    pub fn ready_to_boot(&self) {
+        let callback = self.handoff.ready_to_boot.expect("a callback");
+        // SAFETY: the callback is in the image, which is still mapped there.
+        unsafe { callback() }
+    }
+
     /// Tells the image that boot services are gone.
     pub fn exit_boot_services(&self) {
         let callback = self.handoff.exit_boot_services.expect("a callback");

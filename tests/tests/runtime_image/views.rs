@@ -2,6 +2,12 @@
 //! firmware: once where it was placed, once where it shall be.
 
 use std::ptr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Where first views are wanted, one behind the other: where a machine could have
+/// memory, too.
+static NEXT: AtomicUsize = AtomicUsize::new(0x1_0000_0000);
 
 /// Where the second view is wanted, far from anything `mmap` chooses.
 const FAR_AWAY: usize = 0x2345_6789_0000;
@@ -30,7 +36,11 @@ impl Views {
         let resized = unsafe { libc::ftruncate(file, size.try_into().expect("a file size")) };
         assert_eq!(resized, 0, "ftruncate: {}", std::io::Error::last_os_error());
         let views = Self {
-            first: map(file, 0, size),
+            first: map(
+                file,
+                NEXT.fetch_add(size.next_multiple_of(1 << 20), Relaxed),
+                size,
+            ),
             second: map(file, FAR_AWAY, size),
             size,
         };
