@@ -67,6 +67,29 @@ pub fn guest_image() -> PathBuf {
     workspace::target().join("x86_64-unknown-uefi/release/ovmf-lite-guest.efi")
 }
 
+/// What runs in dom0.
+const DOM0_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the stand-in for varstored, which runs in dom0 of a Xen: linked
+/// statically, because dom0's libraries may be older than this host's.
+///
+/// # Errors
+/// When it does not compile.
+pub fn varstored() -> Result<()> {
+    compile("ovmf-lite-varstored", DOM0_TARGET, "release", |cargo| {
+        cargo.env(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+            "-C target-feature=+crt-static",
+        );
+    })
+}
+
+/// Where [`varstored`] puts it.
+pub fn varstored_program() -> PathBuf {
+    let directory = workspace::target().join(DOM0_TARGET);
+    directory.join("release/ovmf-lite-varstored")
+}
+
 /// Builds the runtime image and checks its promises.
 ///
 /// # Errors

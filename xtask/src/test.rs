@@ -79,6 +79,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn in_virtual_machines(options: &Options) -> Result<()> {
     build::firmware()?;
     build::guest_application()?;
+    build::varstored()?;
     let session = Session {
         all: options.all,
         accelerator: accel::choose(options.accel),
