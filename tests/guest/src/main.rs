@@ -10,14 +10,15 @@
 //! the firmware's own `uefi-raw`: a mistake in one binding cannot hide in both.
 //!
 //! With the word `fault` in its load options it makes one instead; `reset=`,
-//! `clock`, `violate=`, `keys` and `stamp` are explained in `reset.rs`, `time.rs`,
-//! `protection.rs`, `input.rs` and `space.rs`.
+//! `broken=`, `clock`, `violate=`, `keys` and `stamp` are explained in `reset.rs`,
+//! `broken.rs`, `time.rs`, `protection.rs`, `input.rs` and `space.rs`.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]
 #![no_main]
 
 mod acpi;
+mod broken;
 mod calls;
 mod configuration;
 mod console;
@@ -99,17 +100,10 @@ extern "efiapi" fn efi_main(
     protection::violate(&guest);
     input::on_demand(&guest);
     let mut report = Report::default();
-    if space::on_demand(&guest, entered, &mut report) {
-        finish(&guest, &report);
-    }
-    for area in AREAS {
-        report.run(&guest, &area);
-    }
-    if images::has_option(&guest, "clock") {
-        report.run(&guest, &time::AREA);
-    }
-    if report.all_passed() {
-        exit::run(&guest, &mut report);
+    let on_demand =
+        space::on_demand(&guest, entered, &mut report) || broken::on_demand(&guest, &mut report);
+    if !on_demand {
+        run(&guest, &mut report);
     }
     finish(&guest, &report)
 }
@@ -126,6 +120,18 @@ fn finish(guest: &Guest, report: &Report) -> ! {
         );
     }
     fail(guest)
+}
+
+fn run(guest: &Guest, report: &mut Report) {
+    for area in AREAS {
+        report.run(guest, &area);
+    }
+    if images::has_option(guest, "clock") {
+        report.run(guest, &time::AREA);
+    }
+    if report.all_passed() {
+        exit::run(guest, report);
+    }
 }
 
 /// Ends the machine's run as a failure.

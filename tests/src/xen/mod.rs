@@ -18,6 +18,7 @@ mod memory;
 mod patched;
 mod stage;
 mod starts;
+mod varstored;
 
 /// How a guest comes to its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,11 @@ const OWN: [(&str, Run); 3] = [
 ];
 
 /// What is done with HVM guests.
-const HVM: [(&str, Run); 2] = [("linux", hvm::representative), ("refusals", hvm::refusals)];
+const HVM: [(&str, Run); 3] = [
+    ("linux", hvm::representative),
+    ("refusals", hvm::refusals),
+    ("varstored", varstored::run),
+];
 
 /// What takes long with them.
 const HVM_LONG: [(&str, Run); 2] = [("linux-matrix", hvm::matrix), ("lifecycle", lifecycle::run)];
