@@ -278,13 +278,13 @@ impl<'b, D: Doorbell> Remote<'b, D> {
 
     fn found(self, place: Place, room: usize) -> Result<Found<'b>, Error> {
         let size = usize::try_from(place.size).map_err(|_| Error::Storage)?;
-        let shown = if size <= room { size } else { 0 };
         let bytes = self.buffer.get(place.at..).unwrap_or_default();
+        let bytes = bytes.get(..size).ok_or(Error::Storage)?;
         Ok(Found {
             vendor: place.vendor,
             attributes: VariableAttributes::from_bits_retain(place.attributes),
             size,
-            bytes: bytes.get(..shown).ok_or(Error::Storage)?,
+            bytes: if size <= room { bytes } else { &[] },
         })
     }
 }
