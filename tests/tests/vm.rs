@@ -6,9 +6,9 @@ use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
-    compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec, lifecycle,
-    linux, microvm, pvh_loader, refusals, tpm, uefi_vars, uki, variable_space, variable_tools,
-    variables, xen,
+    budget, compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec,
+    lifecycle, linux, microvm, pvh_loader, refusals, tpm, uefi_vars, uki, variable_space,
+    variable_tools, variables, xen,
 };
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
@@ -38,6 +38,8 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(pflash_reset_trials());
     trials.extend(refusal_trials());
     trials.extend(little_trials());
+    trials.push(trial("budget-held".into(), budget::held));
+    trials.push(trial("budget-waste".into(), budget::waste));
     trials
 }
 

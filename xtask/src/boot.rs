@@ -135,6 +135,7 @@ fn machine(options: &Options, files: &Files) -> Result<Machine> {
         initrd,
         command_line: command_line(options),
         kernel: Some(kernel.image),
+        debug_console: true,
         resets: on_terminal(options),
         keyboard: None,
         extra: options.qemu.clone(),

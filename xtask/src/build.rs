@@ -53,13 +53,18 @@ pub fn flash_image() -> PathBuf {
     workspace::target().join("ovmf-lite.fd")
 }
 
-/// Builds the guest test application, an EFI application.
+/// Builds the guest test application and the probe, EFI applications.
 ///
 /// # Errors
 /// When it does not compile.
 pub fn guest_application() -> Result<()> {
     host::require_rust_targets()?;
     compile("ovmf-lite-guest", "x86_64-unknown-uefi", "release", |_| {})
+}
+
+/// Where [`guest_application`] puts the probe, which measures instead of testing.
+pub fn probe_image() -> PathBuf {
+    workspace::target().join("x86_64-unknown-uefi/release/ovmf-lite-probe.efi")
 }
 
 /// Where [`guest_application`] puts the application.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accel;
+pub mod bench;
 pub mod boot;
 pub mod build;
 pub mod check;

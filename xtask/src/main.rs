@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{boot, build, check, nightly, test, xen};
+use xtask::{bench, boot, build, check, nightly, test, xen};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
@@ -23,6 +23,10 @@ enum Task {
     Boot(Box<boot::Options>),
     /// Boot a Linux kernel through the firmware in a guest of a real Xen, in QEMU
     Xen(Box<xen::command::Options>),
+    /// Measure the firmware against others: docs/PERFORMANCE.md
+    Bench(bench::Options),
+    /// Hold the firmware to its budget of bytes and instructions
+    Size(bench::budget::Options),
     /// Check formatting, lints, documentation and the house rules
     Check,
     /// Run every test: checks, host tests, virtual machines
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         Task::Build => build::firmware().map(|_| ExitCode::SUCCESS),
         Task::Boot(options) => boot::run(&options),
         Task::Xen(options) => xen::command::run(&options),
+        Task::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Size(options) => bench::budget::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Miri => nightly::miri().map(|()| ExitCode::SUCCESS),

@@ -54,6 +54,9 @@ pub struct Machine {
     pub initrd: Option<PathBuf>,
     /// `-append`: the kernel's command line; needs a kernel.
     pub command_line: String,
+    /// Whether there is a debug console at port 0x402, for the firmware's log.
+    /// SeaBIOS spends most of its time on one.
+    pub debug_console: bool,
     /// Whether a reset starts the machine again instead of ending QEMU.
     pub resets: bool,
     /// Where a socket is to be whose bytes come in on the first serial port.
@@ -77,6 +80,7 @@ impl Default for Machine {
             steady_time: false,
             initrd: None,
             command_line: String::new(),
+            debug_console: true,
             resets: false,
             keyboard: None,
             extra: Vec::new(),
@@ -206,6 +210,9 @@ impl Machine {
         } else {
             "-serial chardev:console -serial chardev:report"
         });
+        if !self.debug_console {
+            return;
+        }
         let debug = escaped(&files.debug());
         arguments.pair("-chardev", format!("file,id=debug,path={debug}"));
         arguments.words("-device isa-debugcon,iobase=0x402,chardev=debug");
