@@ -12,6 +12,7 @@ mod arch;
 mod boot;
 mod console;
 mod entry;
+mod phases;
 mod platform;
 mod ports;
 mod resident;
@@ -21,12 +22,16 @@ use boot::Failure;
 use core::panic::PanicInfo;
 use log::{error, info};
 use ovmf_lite_services::abi;
+use phases::Phase;
 use platform::Platform;
 use uefi_raw::Status;
 
 /// From the first 64-bit instruction to the kernel's entry point. `start_info`
-/// is what a PVH loader left in `ebx`, 0 from the reset vector.
-extern "C" fn main(start_info: u64) -> ! {
+/// is what a PVH loader left in `ebx`, 0 from the reset vector; `entered` is the
+/// time stamp of our first instruction.
+extern "C" fn main(start_info: u64, entered: u64) -> ! {
+    phases::set(Phase::Reset, entered);
+    phases::mark(Phase::LongMode);
     arch::init();
     console::init();
     if let Err(failure) = walk(start_info) {
@@ -40,6 +45,7 @@ extern "C" fn main(start_info: u64) -> ! {
 
 fn walk(start_info: u64) -> Result<(), Failure> {
     let platform = platform::discover(start_info)?;
+    phases::mark(Phase::Platform);
     announce(&platform);
     let mut memory = platform.memory_map(entry::occupied())?;
     arch::paging::map_ram(&mut memory)?;
@@ -48,10 +54,13 @@ fn walk(start_info: u64) -> Result<(), Failure> {
     let reset = acpi.map(|acpi| acpi.reset).unwrap_or_default();
     let resident = resident::place(&mut memory, platform.facts(reset))?;
     memory.keep_allocations();
+    phases::mark(Phase::Tables);
     let kernel = boot::fetch(&platform, &mut memory)?;
     let tables = [acpi.map(|acpi| acpi.rsdp), smbios];
     boot::open_services(memory, kernel.initrd(), resident, tables)?;
     let image = boot::load(kernel, &platform.command_line)?;
+    phases::mark(Phase::Placed);
+    phases::publish();
     abi::ready_to_boot();
     match abi::images::start(image).map_err(Failure::Start)? {
         Status::SUCCESS => Ok(()),

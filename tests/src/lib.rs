@@ -20,6 +20,7 @@ pub mod microvm;
 pub mod monitor;
 pub mod packages;
 pub mod pe_file;
+pub mod phases;
 pub mod pvh_loader;
 pub mod refusals;
 pub mod signing;

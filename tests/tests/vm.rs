@@ -7,7 +7,7 @@ use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
     budget, compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec,
-    lifecycle, linux, microvm, pvh_loader, refusals, tpm, uefi_vars, uki, variable_space,
+    lifecycle, linux, microvm, phases, pvh_loader, refusals, tpm, uefi_vars, uki, variable_space,
     variable_tools, variables, xen,
 };
 use xtask::qemu::Wrapping;
@@ -38,6 +38,11 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(pflash_reset_trials());
     trials.extend(refusal_trials());
     trials.extend(little_trials());
+    trials.extend(["pc", "q35", "microvm"].map(|model| {
+        let run = move |bench: &Bench| phases::variables(bench, model);
+        trial(format!("phases-variables-{model}"), run)
+    }));
+    trials.push(trial("phases-shown".into(), phases::shown));
     trials.push(trial("budget-held".into(), budget::held));
     trials.push(trial("budget-waste".into(), budget::waste));
     trials

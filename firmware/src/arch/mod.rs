@@ -28,6 +28,7 @@ pub fn init() {
 /// jumps to the kernel).
 pub fn quiesce() {
     interrupts::disable();
+    crate::phases::end();
 }
 
 /// Stops this processor for good.

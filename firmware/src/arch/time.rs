@@ -3,6 +3,7 @@
 //! waits; and whether there is a clock.
 
 use crate::ports::{read, write};
+use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use ovmf_lite_services::resident::Clock;
 use spin::Once;
@@ -35,9 +36,58 @@ pub fn counts_at(hz: u64) {
     TSC_HZ.call_once(|| hz);
 }
 
+/// How often the time stamp counter counts in a second, as far as it is known
+/// without waiting: from the host, the processor, or the ACPI timer if it runs.
+pub fn known_hz() -> Option<u64> {
+    TSC_HZ.get().copied().or_else(told).or_else(by_acpi_timer)
+}
+
+/// Leaf with the clock of the counter (Intel SDM vol. 2 CPUID), and the leaf in
+/// which hypervisors tell its kHz (VMware's, which QEMU has for KVM).
+const CPUID_TSC: u32 = 0x15;
+const HYPERVISOR: u32 = 0x4000_0000;
+const HYPERVISOR_TSC_KHZ: u32 = 0x4000_0010;
+const CPUID_HYPERVISOR: u32 = 1 << 31;
+
+fn told() -> Option<u64> {
+    let hypervisor = __cpuid(1).ecx & CPUID_HYPERVISOR != 0;
+    if hypervisor && __cpuid(HYPERVISOR).eax >= HYPERVISOR_TSC_KHZ {
+        let khz = __cpuid(HYPERVISOR_TSC_KHZ).eax;
+        return (khz != 0).then_some(u64::from(khz) * 1000);
+    }
+    if __cpuid(0).eax < CPUID_TSC {
+        return None;
+    }
+    let clock = __cpuid(CPUID_TSC);
+    let hz = u64::from(clock.ecx) * u64::from(clock.ebx);
+    hz.checked_div(clock.eax.into()).filter(|hz| *hz != 0)
+}
+
+/// The ACPI timer: its port, and it and the time stamp counter at one moment.
+static ACPI_TIMER: Once<(u16, u32, u64)> = Once::new();
+/// Its frequency in Hz, and how far it counts (ACPI 6.5 §4.8.2.1).
+const ACPI_TIMER_HZ: u64 = 3_579_545;
+const ACPI_TIMER_MASK: u32 = 0x00ff_ffff;
+/// Fewer counts than these tell nothing.
+const ACPI_TIMER_LEAST: u64 = 256;
+
+/// An ACPI timer runs at this port from now on.
+pub fn acpi_timer_runs(port: u16) {
+    ACPI_TIMER.call_once(|| (port, read(port), tsc()));
+}
+
+/// What both have counted meanwhile, which is as long as the start takes.
+fn by_acpi_timer() -> Option<u64> {
+    let (port, count, stamp) = *ACPI_TIMER.get()?;
+    let passed = tsc().wrapping_sub(stamp);
+    let counts = read::<u32>(port).wrapping_sub(count) & ACPI_TIMER_MASK;
+    let hz = passed.saturating_mul(ACPI_TIMER_HZ) / u64::from(counts.max(1));
+    (u64::from(counts) >= ACPI_TIMER_LEAST).then_some(hz)
+}
+
 /// Waits for at least this many microseconds.
 pub fn stall(microseconds: u64) {
-    let hz = *TSC_HZ.call_once(measure);
+    let hz = *TSC_HZ.call_once(|| told().unwrap_or_else(measure));
     let ticks = u128::from(microseconds) * u128::from(hz) / 1_000_000;
     let start = tsc();
     while u128::from(tsc().wrapping_sub(start)) < ticks {

@@ -13,6 +13,9 @@
 reset16:
     cli
     cld
+    rdtsc
+    movl %eax, %esp             // no stack yet: kept for start32
+    movl %edx, %ebp
     lgdtl %cs:(reset_gdt_pointer - reset_end + 0x10000)
     movl %cr0, %eax
     orb $1, %al
@@ -39,6 +42,7 @@ reset32:
     rep stosl
 
     xorl %ebx, %ebx             // no hvm_start_info
+    movl %esp, %esi
     movl $start32, %eax
     jmp *%eax
 

@@ -2,7 +2,8 @@
 // address, to 64-bit mode with the first 4 GiB mapped one to one.
 //
 // PVH loaders enter here, too (Xen docs/misc/pvh.pandoc): EBX points to
-// hvm_start_info; from the reset vector it is 0. Nothing else is known, and
+// hvm_start_info; from the reset vector it is 0, and EBP:ESI the time stamp at
+// reset. Nothing else is known, and
 // selectors may have no descriptors behind them: no segment register is loaded
 // before our own descriptor table is.
 
@@ -22,6 +23,13 @@ start32:
     cli
     cld
     lgdtl gdt_pointer
+    testl %ebx, %ebx
+    jz 1f
+    rdtsc                       // from a PVH loader; from reset they have it
+    movl %eax, %esi
+    movl %edx, %ebp
+1:  movl %esi, entered
+    movl %ebp, entered + 4
     movl $stack_top, %esp
 
     // PML4[0] -> PDPT, PDPT[0..4] -> page directories.
@@ -69,6 +77,7 @@ start64:
     ldmxcsr (%rsp)
     popq %rax
     movl %ebx, %edi             // zero-extended: the first argument
+    movq entered, %rsi          // the second
     call {main}
 3:  hlt
     jmp 3b
@@ -88,6 +97,8 @@ gdt_pointer:
 .balign 4096
 page_tables:
     .skip 0x2000
+entered:                        // time stamp of our first instruction
+    .quad 0
 
 .section .bss.uncleared.entry, "aw", @nobits
 .balign 4096

@@ -10,7 +10,7 @@
 //! address, SMRAM.
 
 use super::fw_cfg::{self, FwCfg};
-use crate::arch::{mtrr, smp};
+use crate::arch::{mtrr, smp, time};
 use crate::ports;
 use crate::ports::fw_cfg::Device;
 use crate::ports::pci::Ports;
@@ -24,6 +24,8 @@ use uefi_raw::table::boot::MemoryType;
 
 /// Where the ACPI power-management registers go: QEMU's SeaBIOS uses the same.
 const PM_BASE: u32 = 0x600;
+/// Where among them the timer is (Intel 82371AB data sheet §7.2.4).
+const PM_TIMER: u16 = 8;
 /// Bit 0 of a base register: the range is in I/O space.
 const IO_SPACE: u32 = 1;
 
@@ -186,6 +188,7 @@ impl Chipset {
                 Ports.write(ICH9_LPC, ICH9_RCBA, RCBA);
             }
         }
+        time::acpi_timer_runs(PM_BASE as u16 + PM_TIMER);
     }
 
     /// Puts RAM where the flash showed through, so that what looks for legacy

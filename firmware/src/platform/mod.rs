@@ -11,6 +11,7 @@ pub mod tables;
 use crate::arch;
 use crate::arch::ram::{self, Found};
 use crate::arch::time;
+use crate::phases;
 use crate::ports;
 use crate::xen::{self, Xen};
 use alloc::format;
@@ -223,6 +224,9 @@ fn from_reset() -> Result<Platform, Error> {
     let mut regions = fw_cfg.memory()?;
     if !regions.iter().any(Region::is_ram) {
         return Err(Error::NoMemoryMap);
+    }
+    if fw_cfg.file(phases::ASKED).is_some() {
+        phases::show();
     }
     chipset::set_up(chipset, &fw_cfg, &mut regions)?;
     Ok(Platform {

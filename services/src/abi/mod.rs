@@ -28,7 +28,7 @@ mod timers;
 pub use alleged::Alleged;
 pub use events::ready_to_boot;
 pub use memory::{give_back, map as memory_map};
-pub use system::{install_configuration_table, power_off};
+pub use system::{install_configuration_table, power_off, set_volatile};
 
 use crate::boot::{Boot, Machine};
 use crate::resident::Handoff;

@@ -13,7 +13,7 @@ use core::convert::Infallible;
 use core::ffi::c_void;
 use core::{ptr, slice};
 use uefi_raw::table::boot::MemoryType;
-use uefi_raw::table::runtime::ResetType;
+use uefi_raw::table::runtime::{ResetType, VariableAttributes};
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status};
 
@@ -162,6 +162,26 @@ pub(super) unsafe extern "efiapi" fn get_next_monotonic_count(count: *mut u64) -
         // SAFETY: the runtime image's own function; its argument is the caller's promise.
         Ok(next) => unsafe { next(count) },
         Err(status) => status,
+    }
+}
+
+/// Sets a variable that lasts until reset and can be read at run time, by
+/// SetVariable of the runtime image. `name` and `value` are UTF-16 with a final NUL.
+///
+/// # Errors
+/// What SetVariable returns; `UNSUPPORTED` when boot services have ended.
+pub fn set_volatile(name: &[u16], vendor: &Guid, value: &[u16]) -> Result<(), Status> {
+    let table = super::system_table("SetVariable")?;
+    // SAFETY: the table lies in the runtime image, which is always there.
+    let runtime = unsafe { (*table).runtime_services };
+    // SAFETY: so does this one.
+    let set = unsafe { (*runtime).set_variable };
+    let attributes = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
+    let (size, data) = (size_of_val(value), value.as_ptr().cast());
+    // SAFETY: the name ends in a NUL, and the value has this size.
+    match unsafe { set(name.as_ptr().cast(), vendor, attributes, size, data) } {
+        Status::SUCCESS => Ok(()),
+        refused => Err(refused),
     }
 }
 
