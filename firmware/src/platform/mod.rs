@@ -173,22 +173,26 @@ impl From<memory::Error> for Error {
 /// Finds out where we are. `start_info` is the address of what a PVH loader
 /// tells us; 0 when we come from the reset vector.
 pub fn discover(start_info: u64) -> Result<Platform, Error> {
-    match (start_info, xen::get()) {
-        (0, Some(xen)) if comes_from_hvmloader()? => from_hvmloader(xen),
-        (0, _) => from_reset(),
-        (address, xen) => from_pvh(address, xen),
+    let xen = xen::get();
+    if start_info != 0 {
+        return from_pvh(start_info, xen);
+    }
+    let fw_cfg = FwCfg::open()?;
+    match xen {
+        Some(xen) if comes_from_hvmloader(fw_cfg.as_ref()) => from_hvmloader(xen, fw_cfg),
+        _ => from_reset(fw_cfg.ok_or(Error::NoHost)?),
     }
 }
 
 /// Whether it was hvmloader that started us under this Xen, and no reset: QEMU
 /// can pose as Xen, and then has a memory map.
-fn comes_from_hvmloader() -> Result<bool, Error> {
+fn comes_from_hvmloader(fw_cfg: Option<&FwCfg>) -> bool {
     let memory = Found { regions: None };
-    let qemu = FwCfg::open()?.is_some_and(|fw_cfg| fw_cfg.has_memory());
-    Ok(hvmloader::is_there(&memory) || !qemu)
+    let qemu = fw_cfg.is_some_and(FwCfg::has_memory);
+    hvmloader::is_there(&memory) || !qemu
 }
 
-fn from_hvmloader(xen: Xen) -> Result<Platform, Error> {
+fn from_hvmloader(xen: Xen, fw_cfg: Option<FwCfg>) -> Result<Platform, Error> {
     let memory = Found { regions: None };
     let mut regions = hvmloader::read(&memory).map_err(Error::Hvmloader)?;
     // hvmloader leaves tables there, but does not say so.
@@ -199,7 +203,6 @@ fn from_hvmloader(xen: Xen) -> Result<Platform, Error> {
     });
     xen.be_64_bit().map_err(Error::Xen)?;
     let domain = domain_of(xen);
-    let fw_cfg = FwCfg::open()?;
     let (kernel, line) = match &fw_cfg {
         Some(fw_cfg) => (fw_cfg.payload()?, fw_cfg.command_line()?),
         None => (None, Vec::new()),
@@ -214,8 +217,7 @@ fn from_hvmloader(xen: Xen) -> Result<Platform, Error> {
 }
 
 /// Sets the chipset up as far as the host's tables will describe it.
-fn from_reset() -> Result<Platform, Error> {
-    let fw_cfg = FwCfg::open()?.ok_or(Error::NoHost)?;
+fn from_reset(fw_cfg: FwCfg) -> Result<Platform, Error> {
     let chipset = match chipset::identify() {
         Ok(chipset) => Some(chipset),
         Err(NO_HOST_BRIDGE) => None,
