@@ -178,6 +178,12 @@ pub fn check_runtime_image(bytes: &[u8]) -> Result<usize> {
         if section.writable() && section.executable() {
             bail!("its section {name} is writable and executable");
         }
+        if section.writable() && !section.raw.is_empty() {
+            bail!(
+                "its section {name} has {} bytes in the file, expected none: one of its statics is not all zero",
+                section.raw.len()
+            );
+        }
         if !section.rva.is_multiple_of(PAGE) {
             bail!(
                 "its section {name} starts at {:#x}, not at a page",
@@ -194,6 +200,7 @@ mod tests {
 
     const CODE: u32 = 0x6000_0020;
     const WRITABLE_CODE: u32 = 0xe000_0020;
+    const WRITABLE_DATA: u32 = 0xc000_0040;
 
     /// A PE32+ image of `size` bytes with one section at `rva`; the second data
     /// directory, the imports, is at `imports`. Offsets are those of the
@@ -250,6 +257,11 @@ mod tests {
     fn broken_promises_are_named() {
         let writable = refusal(&image(0x2000, 0x1000, WRITABLE_CODE, 0));
         assert!(writable.contains("writable and executable"), "{writable}");
+        let initialised = refusal(&image(0x2000, 0x1000, WRITABLE_DATA, 0));
+        assert!(
+            initialised.contains("512 bytes in the file"),
+            "{initialised}"
+        );
         let unaligned = refusal(&image(0x2000, 0x1200, CODE, 0));
         assert!(unaligned.contains("not at a page"), "{unaligned}");
         let open = refusal(&image(0x2000, 0x1000, CODE, 0x1000));

@@ -42,11 +42,12 @@ pub trait Doorbell {
     fn ring(&mut self, buffer: &mut [u8], sent: usize, back: usize) -> Result<(), Failed>;
 }
 
-/// The language of requests and replies.
+/// The language of requests and replies. None is 0, so that nobody has to write one
+/// into an image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// That of XenServer's and XCP-ng's varstored.
-    Varstored,
+    Varstored = 1,
     /// That of QEMU's uefi-vars devices.
     UefiVars,
 }
