@@ -124,6 +124,7 @@ fn open(state: &mut State, machine: &Machine) -> Store {
     }
     state.host = None;
     let _ = state.variables.open(None);
+    state.variables.publish();
     Store::SILENT_HOST
 }
 
