@@ -17,6 +17,9 @@ use ovmf_lite_services::variables::remote::uefi_vars::{
 const POLLS: u32 = 1_000_000;
 /// From the number of a page to its address.
 const PAGE_SHIFT: u32 = 12;
+/// What the device is told of the buffer's size.
+const SIZE: u32 = 64 * 1024;
+const _: () = assert!(SIZE as usize == BUFFER);
 /// Bytes transferred at once.
 const WORD: usize = 4;
 
@@ -31,7 +34,7 @@ impl Registers {
             return Err(Failed);
         }
         self.command(command::RESET)?;
-        self.write(register::BUFFER_SIZE, BUFFER as u32);
+        self.write(register::BUFFER_SIZE, SIZE);
         self.write(register::BUFFER_LOW, page << PAGE_SHIFT);
         self.write(register::BUFFER_HIGH, page >> (32 - PAGE_SHIFT));
         Ok(())

@@ -140,8 +140,10 @@ fn register_of(context: &mut ucontext_t, register: c_int) -> &mut i64 {
 extern "C" fn fault(signal: c_int, information: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel's, for the time of this call.
     let context = unsafe { &mut *context.cast::<ucontext_t>() };
+    // SAFETY: the kernel's, for the time of this call.
+    let information = unsafe { &*information };
     // SAFETY: a SIGSEGV has an address.
-    let address = unsafe { (*information).si_addr() }.addr();
+    let address = unsafe { information.si_addr() }.addr();
     let known = DEVICE.with_borrow_mut(|device| match device {
         Some(device) if device.page.is_null() => device.port(context),
         Some(device) => device.register(address, context),

@@ -7,11 +7,12 @@
     reason = "tests"
 )]
 
-use super::host::{self, Host};
+mod hostile;
+
+use super::host::Host;
 use super::{BUFFER, Doorbell, Event, Protocol, Remote, uefi_vars};
 use crate::variables::tests::utf16;
 use crate::variables::{Error, Failed, Key, Name, Phase};
-use proptest::prelude::*;
 use uefi_raw::table::runtime::VariableAttributes as A;
 use uefi_raw::{Guid, Status, guid};
 
@@ -304,81 +305,6 @@ fn what_no_host_could_take_is_not_sent() {
     }
 }
 
-/// Where the status is in a reply.
-fn status_at(protocol: Protocol) -> usize {
-    match protocol {
-        Protocol::Varstored => 0,
-        Protocol::UefiVars => 32,
-    }
-}
-
-/// A host that answers everything with `status`.
-fn stubborn(protocol: Protocol, status: u64) -> World {
-    let at = status_at(protocol);
-    World::tampered(protocol, move |reply| {
-        reply[at..at + 8].copy_from_slice(&status.to_le_bytes());
-    })
-}
-
-#[test]
-fn only_statuses_that_the_specification_lists_are_passed_on() {
-    // Invalid parameter, unsupported; not found; security violation; full, read-only.
-    let lists = [
-        [2, 3, 14, 26, 9, 8],
-        [2, 3, 14, 0, 0, 0],
-        [2, 3, 0, 0, 0, 0],
-    ];
-    for (protocol, code) in PROTOCOLS
-        .into_iter()
-        .flat_map(|p| (1..70).map(move |c| (p, c)))
-    {
-        for status in [
-            code,
-            host::error(code),
-            host::error(code | 1 << 40),
-            code << 8,
-        ] {
-            let mut world = stubborn(protocol, status);
-            let answers = [
-                world.set("V", NV_BS_RT, b"x"),
-                world.next(("V", VENDOR), BUFFER).map(drop),
-                world.remote().info(Phase::Boot, BS).map(drop),
-                world.get("V").map(drop),
-            ];
-            let denied = status == host::error(15);
-            let small = status == host::error(5) && protocol == Protocol::UefiVars;
-            if denied || small {
-                continue; // the next test's
-            }
-            for (answer, list) in
-                answers
-                    .into_iter()
-                    .zip([&lists[0][..], &lists[1], &lists[2], &[2, 3, 14, 26]])
-            {
-                let listed = status == host::error(code) && list.contains(&code);
-                let expected = match listed {
-                    true => Status(usize::try_from(status).unwrap()),
-                    false => Status::DEVICE_ERROR,
-                };
-                refused(expected, answer);
-            }
-        }
-    }
-}
-
-#[test]
-fn statuses_of_qemu_that_the_specification_does_not_list_are_translated() {
-    let mut world = stubborn(Protocol::UefiVars, host::error(15));
-    refused(Status::NOT_FOUND, world.get("V"));
-    refused(Status::WRITE_PROTECTED, world.set("V", NV_BS_RT, b"x"));
-    refused(Status::WRITE_PROTECTED, world.set("V", NV_BS_RT, b""));
-    refused(Status::DEVICE_ERROR, world.next(("", VENDOR), BUFFER));
-    refused(Status::DEVICE_ERROR, world.remote().info(Phase::Boot, BS));
-    let mut world = stubborn(Protocol::UefiVars, host::error(5));
-    refused(Status::DEVICE_ERROR, world.set("V", NV_BS_RT, b"x"));
-    refused(Status::DEVICE_ERROR, world.remote().info(Phase::Boot, BS));
-}
-
 /// The host judges signatures, so it gets what is signed as it is; what is not
 /// signed and should be, QEMU would take.
 #[test]
@@ -446,6 +372,7 @@ fn the_device_is_found_in_the_hardware_list() {
     let endless = [2_u64.to_le_bytes(), u64::MAX.to_le_bytes(), at].concat();
     assert_eq!(uefi_vars::find(&endless), None);
 }
+<<<<<<< HEAD
 
 #[test]
 fn a_host_that_does_nothing_has_not_agreed() {
@@ -561,3 +488,5 @@ proptest! {
         let _ = world.remote().info(Phase::Boot, BS);
     }
 }
+=======
+>>>>>>> 9244e3e (docs: variables that the host keeps)
