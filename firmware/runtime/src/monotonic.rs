@@ -67,15 +67,15 @@ fn next_high(state: &mut State) -> Result<u32, Status> {
         vendor: VENDOR,
         name,
     };
-    let kept = state.variables.get(state::phase(), key).ok();
-    let kept = kept.and_then(|kept| kept.data.first_chunk().copied());
+    let kept = state.get(state::phase(), key, size_of::<u32>()).ok();
+    let kept = kept.and_then(|kept| kept.bytes.first_chunk().copied());
     let last = kept.map_or(0, u32::from_le_bytes).max(state.high);
     let next = last.checked_add(1).ok_or(Status::DEVICE_ERROR)?;
     let attributes = VariableAttributes::NON_VOLATILE
         | VariableAttributes::BOOTSERVICE_ACCESS
         | VariableAttributes::RUNTIME_ACCESS;
     let data = next.to_le_bytes();
-    let written = state.variables.set(state::phase(), key, attributes, &data);
+    let written = state.set(state::phase(), key, attributes, &data);
     written.map_err(|_| Status::DEVICE_ERROR)?;
     state.high = next;
     state.low = Some(0);

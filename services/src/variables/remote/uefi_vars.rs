@@ -215,8 +215,9 @@ pub(super) fn prepare<'a, D: Doorbell>(
     match () {
         () if attributes::signed(found) => Err(Error::Signed),
         () if !lasting(found) => Err(Error::ReadOnly),
+        // Without access attributes nobody asks for any.
+        () if plain != found && !attributes::without_access(plain) => Err(Error::AttributesDiffer),
         () if deletes => Ok(Some(Request::Set(key, attributes, Data::default()))),
-        () if plain != found => Err(Error::AttributesDiffer),
         () if !append => Ok(Some(request)),
         () => {
             let kept = usize::try_from(old.size).map_err(|_| Error::Storage)?;
