@@ -126,14 +126,16 @@ fn sizes_that_cannot_be_are_refused() {
             u64::MAX - 1,
             u64::MAX,
         ] {
-            for (at, of_name) in [(data, false), (name, true)] {
+            let size_as_room = usize::try_from(size).unwrap();
+            // A caller who has room for it, and one who would be told to get some.
+            let wholes = [(data, false), (name, true)];
+            let cases = wholes.map(|whole| [(whole, size_as_room), (whole, 16)]);
+            for ((at, of_name), room) in cases.into_iter().flatten() {
                 let mut world = World::tampered(protocol, move |reply| {
                     reply[at..at + 8].copy_from_slice(&size.to_le_bytes());
                 });
-                // One that the caller has room for; or it is told of another size.
                 let phase = Phase::Boot;
                 let name = utf16(if of_name { "" } else { "V" });
-                let room = usize::try_from(size).unwrap();
                 let answer = match of_name {
                     true => world
                         .remote()
