@@ -7,6 +7,7 @@
 //! bounded wait.
 
 pub mod console;
+pub mod disk;
 pub mod domain;
 pub mod hvmloader;
 mod ring;
@@ -15,7 +16,8 @@ mod simulated;
 pub mod time;
 pub mod xenstore;
 
-/// A page shared with a back end, and the event channel that both listen to.
+/// A page shared with a back end, or some in a row, and the event channel that both
+/// listen to.
 pub trait Link {
     /// Reads a field of 32 bits. What the back end wrote before it wrote this
     /// field can be read after.

@@ -1,5 +1,5 @@
-//! A page in the test's own memory, and a back end that runs whenever the front
-//! end waits.
+//! A page in the test's own memory, or some in a row, and a back end that runs
+//! whenever the front end waits.
 
 use super::Link;
 use std::cell::{Cell, RefCell};
@@ -19,6 +19,16 @@ impl Default for Page<'_> {
             bytes: RefCell::new(vec![0; 4096]),
             back_end: None,
             notified: Cell::new(0),
+        }
+    }
+}
+
+impl<'b> Page<'b> {
+    /// As many pages, with `back_end`.
+    pub fn pages(count: usize, back_end: &'b dyn Fn(&Page<'b>)) -> Self {
+        Self {
+            bytes: RefCell::new(vec![0x5a; count.saturating_mul(4096)]),
+            ..Self::with(back_end)
         }
     }
 }

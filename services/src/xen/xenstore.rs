@@ -39,9 +39,12 @@ const PAYLOAD_MAX: usize = 4096;
 const BATCH_MAX: usize = REQUESTS.size as usize;
 
 // `enum xsd_sockmsg_type`.
+const DIRECTORY: u32 = 1;
 const READ: u32 = 2;
 const TRANSACTION_START: u32 = 6;
 const TRANSACTION_END: u32 = 7;
+const WRITE: u32 = 11;
+const REMOVE: u32 = 13;
 const WATCH_EVENT: u32 = 15;
 const ERROR: u32 = 16;
 
@@ -139,6 +142,89 @@ impl<L: Link> Store<L> {
             }
         }
         Err(Error::Again)
+    }
+
+    /// The names below `path`; none where there is no such node.
+    ///
+    /// # Errors
+    /// When the store does not answer as it should.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, Error> {
+        let names = if_any(self.request(DIRECTORY, &[path.as_bytes(), b"\0"]))?;
+        let names = names.unwrap_or_default();
+        let names = names.split(|byte| *byte == 0);
+        Ok(names.filter(|name| !name.is_empty()).map(text).collect())
+    }
+
+    /// The value of `name` in `directory`, if there is one.
+    ///
+    /// # Errors
+    /// When the store does not answer as it should.
+    pub fn read(&self, directory: &str, name: &str) -> Result<Option<String>, Error> {
+        let value = if_any(self.request_at(READ, directory, name, ""))?;
+        Ok(value.as_deref().map(text))
+    }
+
+    /// Reads a number as [`Self::number`] does until `enough` says yes to it, or as
+    /// long as a living back end may take. Returns the last one.
+    ///
+    /// # Errors
+    /// When the store does not answer as it should.
+    pub fn watch(
+        &self,
+        directory: &str,
+        name: &str,
+        enough: &dyn Fn(u32) -> bool,
+    ) -> Result<u32, Error> {
+        let last = Cell::new(Ok(0));
+        self.link.wait(&|| {
+            let number = self.number(directory, name);
+            let done = number.as_ref().map_or(true, |number| enough(*number));
+            last.set(number);
+            done
+        });
+        last.into_inner()
+    }
+
+    /// The number that is the value of `name` in `directory`, 0 where there is none.
+    ///
+    /// # Errors
+    /// When the store does not answer as it should.
+    pub fn number(&self, directory: &str, name: &str) -> Result<u32, Error> {
+        let value = self.read(directory, name)?.unwrap_or_default();
+        Ok(value.trim().parse().unwrap_or(0))
+    }
+
+    /// Makes `value` the value of `name` in `directory`.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn write(&self, directory: &str, name: &str, value: &str) -> Result<(), Error> {
+        self.request_at(WRITE, directory, name, value).map(drop)
+    }
+
+    /// Removes `name` from `directory`, if it is there.
+    ///
+    /// # Errors
+    /// When the store does not do it.
+    pub fn remove(&self, directory: &str, name: &str) -> Result<(), Error> {
+        if_any(self.request_at(REMOVE, directory, name, "")).map(drop)
+    }
+
+    fn request_at(
+        &self,
+        ty: u32,
+        directory: &str,
+        name: &str,
+        value: &str,
+    ) -> Result<Vec<u8>, Error> {
+        let parts = [directory, "/", name, "\0", value];
+        self.request(ty, &parts.map(str::as_bytes))
+    }
+
+    /// A request outside of transactions.
+    fn request(&self, ty: u32, payload: &[&[u8]]) -> Result<Vec<u8>, Error> {
+        let request = self.send(ty, 0, payload)?;
+        self.receive(ty, request)
     }
 
     fn start(&self) -> Result<Transaction<'_, L>, Error> {
@@ -249,11 +335,7 @@ impl<L: Link> Transaction<'_, L> {
         }
         let mut values = [const { None }; N];
         for (value, request) in values.iter_mut().zip(requests) {
-            *value = match self.store.receive(READ, request) {
-                Ok(found) => Some(found),
-                Err(Error::Refused(error)) if error == "ENOENT" => None,
-                Err(error) => return Err(error),
-            };
+            *value = if_any(self.store.receive(READ, request))?;
         }
         Ok(values)
     }
@@ -263,6 +345,15 @@ impl<L: Link> Transaction<'_, L> {
     fn end(&self) -> Result<(), Error> {
         let request = self.store.send(TRANSACTION_END, self.id, &[b"T\0"])?;
         self.store.receive(TRANSACTION_END, request).map(drop)
+    }
+}
+
+/// What there is none of is no error.
+fn if_any(answer: Result<Vec<u8>, Error>) -> Result<Option<Vec<u8>>, Error> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Refused(error)) if error == "ENOENT" => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

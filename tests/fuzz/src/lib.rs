@@ -33,9 +33,14 @@ pub struct Page(RefCell<Vec<u8>>);
 impl Page {
     /// The page that begins with `bytes`.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut page = bytes.to_vec();
-        page.resize(4096, 0);
-        Self(RefCell::new(page))
+        Self::pages(bytes, 1)
+    }
+
+    /// Some pages in a row.
+    pub fn pages(bytes: &[u8], count: usize) -> Self {
+        let mut pages = bytes.to_vec();
+        pages.resize(count * 4096, 0);
+        Self(RefCell::new(pages))
     }
 }
 

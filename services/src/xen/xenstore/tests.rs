@@ -11,12 +11,18 @@ use super::super::simulated::Page;
 use super::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// What a store holds.
+pub(in crate::xen) type Nodes = BTreeMap<String, String>;
 
 /// What the store holds and how it behaves.
 #[derive(Default)]
 pub(in crate::xen) struct Behaviour {
     /// What it holds.
-    pub values: Vec<(&'static str, &'static str)>,
+    pub values: RefCell<Nodes>,
+    /// What somebody else does when a path has been written.
+    reaction: Option<fn(&mut Nodes, &str)>,
     /// Bytes of requests that are not complete yet.
     pending: RefCell<Vec<u8>>,
     /// Answers that have not fitted into the ring yet.
@@ -33,8 +39,24 @@ impl Behaviour {
     /// A store that holds this.
     pub fn holding(values: &[(&'static str, &'static str)]) -> Self {
         Self {
-            values: values.to_vec(),
+            values: RefCell::new(
+                values
+                    .iter()
+                    .map(|(path, value)| ((*path).into(), (*value).into()))
+                    .collect(),
+            ),
             ..Self::default()
+        }
+    }
+
+    /// The same, where somebody else reacts to what is written.
+    pub fn reacting(
+        values: &[(&'static str, &'static str)],
+        reaction: fn(&mut Nodes, &str),
+    ) -> Self {
+        Self {
+            reaction: Some(reaction),
+            ..Self::holding(values)
         }
     }
 
@@ -69,7 +91,8 @@ impl Behaviour {
             self.put(WATCH_EVENT, 0, 0, b"path\0token\0");
         }
         let path = text(payload);
-        let value = self.values.iter().find(|(known, _)| *known == path);
+        let mut values = self.values.borrow_mut();
+        let value = values.get(&path).cloned();
         match (ty, value) {
             (TRANSACTION_START, _) => self.put(ty, request, 0, b"42\0"),
             (TRANSACTION_END, _) if self.refusals.get() > 0 => {
@@ -77,7 +100,27 @@ impl Behaviour {
                 self.put(ERROR, request, transaction, b"EAGAIN\0");
             }
             (TRANSACTION_END, _) => self.put(ty, request, transaction, b"OK\0"),
-            (READ, Some((_, value))) => self.put(ty, request, transaction, value.as_bytes()),
+            (READ, Some(value)) => self.put(ty, request, transaction, value.as_bytes()),
+            (DIRECTORY, _) if values.keys().any(|at| is_below(at, &path)) => {
+                let mut names: Vec<_> = values
+                    .keys()
+                    .filter_map(|at| name_below(at, &path))
+                    .collect();
+                names.dedup();
+                self.put(ty, request, transaction, names.concat().as_bytes());
+            }
+            (WRITE, _) => {
+                let value = String::from_utf8_lossy(&payload[path.len() + 1..]);
+                values.insert(path.clone(), value.into_owned());
+                if let Some(reaction) = self.reaction {
+                    reaction(&mut values, &path);
+                }
+                self.put(ty, request, transaction, b"OK\0");
+            }
+            (REMOVE, Some(_)) => {
+                values.remove(&path);
+                self.put(ty, request, transaction, b"OK\0");
+            }
             (READ, None) if path == "secret" => self.put(ERROR, request, transaction, b"EACCES\0"),
             _ => self.put(ERROR, request, transaction, b"ENOENT\0"),
         }
@@ -94,6 +137,16 @@ impl Behaviour {
         answers.extend(words.map(u32::to_le_bytes).as_flattened());
         answers.extend(payload);
     }
+}
+
+fn is_below(at: &str, path: &str) -> bool {
+    name_below(at, path).is_some()
+}
+
+/// The name, with a NUL, of the node in `path` that is `at` or above it.
+fn name_below(at: &str, path: &str) -> Option<String> {
+    let rest = at.strip_prefix(path)?.strip_prefix('/')?;
+    Some(format!("{}\0", rest.split('/').next()?))
 }
 
 fn with_store<T>(
@@ -131,6 +184,29 @@ fn values_are_read_in_one_transaction() {
         let expected = [TRANSACTION_START, READ, READ, READ, TRANSACTION_END];
         assert_eq!(*behaviour.seen.borrow(), expected);
     }
+}
+
+#[test]
+fn nodes_are_listed_written_watched_and_removed() {
+    let behaviour = Behaviour::reacting(
+        &[("a/1/x", ""), ("a/1/y", ""), ("a/2/x", ""), ("b", "")],
+        |nodes, path| drop(nodes.insert("b/seen".into(), path.len().to_string())),
+    );
+    with(&behaviour, |store| {
+        assert_eq!(store.list("a"), Ok(vec!["1".into(), "2".into()]));
+        assert_eq!(store.list("none"), Ok(vec![]));
+        assert_eq!(store.read("b", "seen"), Ok(None));
+        assert_eq!(store.write("a", "3", "new value"), Ok(()));
+        assert_eq!(store.read("a", "3"), Ok(Some("new value".into())));
+        assert_eq!(store.watch("b", "seen", &|seen| seen == 3), Ok(3));
+        assert_eq!(store.watch("b", "seen", &|seen| seen == 4), Ok(3));
+        assert_eq!(store.remove("a", "3"), Ok(()));
+        assert_eq!(store.remove("a", "3"), Ok(()));
+        assert_eq!(store.read("a", "3"), Ok(None));
+        assert_eq!(store.number("a", "3"), Ok(0));
+    });
+    let dead = Store::new(Page::default());
+    assert_eq!(dead.watch("b", "seen", &|_| false), Err(Error::Silent));
 }
 
 #[test]
