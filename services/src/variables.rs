@@ -1,5 +1,5 @@
 //! The variable services (UEFI 2.11 §8.2) over stores in EDK2's layout: one in
-//! memory and, where the machine has flash for it, one that stays.
+//! memory and, where the machine has flash or a disk for it, one that stays.
 //!
 //! Promises the letter of §8.2 for every sequence of calls: a call that fails
 //! changes nothing, an enumeration lists each variable once as long as none is
@@ -41,6 +41,8 @@ mod letter;
 #[cfg(test)]
 mod model;
 mod name;
+#[cfg(test)]
+mod on_disk;
 mod record;
 pub mod remote;
 mod rewrite;
@@ -59,7 +61,7 @@ pub use error::Error;
 pub use layout::{FIRST, Layout};
 pub use name::Name;
 pub use record::Variable;
-pub use storage::{BLOCK, Failed, Memory, Storage};
+pub use storage::{BLOCK, ERASED, Failed, Memory, Storage};
 pub use volume::{Opened, Volume};
 
 /// Which rules apply: those before or those after ExitBootServices.
@@ -98,9 +100,13 @@ pub struct Info {
 ///
 /// Volatile variables are in memory, and so are the others when there is no
 /// flash. To be opened before it is used.
+///
+/// A disk is not there any more after ExitBootServices. What of it is visible then
+/// has to fit into memory, where it can only be read.
 pub struct Variables<F, const N: usize> {
     memory: Volume<Memory<N>>,
     flash: Option<Volume<F>>,
+    frozen: bool,
 }
 
 impl<F: Storage, const N: usize> Variables<F, N> {
@@ -109,6 +115,7 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         Self {
             memory: Volume::new(Memory::new(), Layout::NONE),
             flash: None,
+            frozen: false,
         }
     }
 
@@ -136,6 +143,49 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// What the flash is, if it is used.
     pub fn flash_mut(&mut self) -> Option<&mut F> {
         self.flash.as_mut().map(Volume::storage_mut)
+    }
+
+    /// Boot services end. When the store is on a disk, variables that are visible
+    /// from now on move to memory, as many as there is room for, and none of them
+    /// all can be written any more.
+    pub fn exit_boot_services(&mut self) {
+        let Some(disk) = self.flash.take_if(|flash| !flash.outlives_boot()) else {
+            return;
+        };
+        self.frozen = true;
+        for variable in at_runtime(&disk) {
+            if let Some(key) = variable.key() {
+                // One for which there is no room is out of reach.
+                let Variable {
+                    attributes, data, ..
+                } = variable;
+                let _ = self.memory.put(key, attributes, data, false);
+            }
+        }
+    }
+
+    /// How many variables there is no room for in [`Self::exit_boot_services`].
+    pub fn out_of_room(&self) -> usize {
+        let mut free = self.memory.capacity();
+        let mut left_out = 0_usize;
+        for variable in self.disk().into_iter().flat_map(at_runtime) {
+            match free.checked_sub(variable.size()) {
+                Some(rest) => free = rest,
+                None => left_out = left_out.saturating_add(1),
+            }
+        }
+        left_out
+    }
+
+    /// The store that is not there any more after ExitBootServices.
+    fn disk(&self) -> Option<&Volume<F>> {
+        self.flash.as_ref().filter(|flash| !flash.outlives_boot())
+    }
+
+    /// Bytes of memory that are free, and not needed for what moves there.
+    fn free_memory(&self) -> usize {
+        let moves = self.disk().map_or(0, |disk| disk.taken(Phase::Runtime));
+        self.memory.remaining().saturating_sub(moves)
     }
 
     /// The variable `key`, for GetVariable.
@@ -185,6 +235,9 @@ impl<F: Storage, const N: usize> Variables<F, N> {
             return Err(Error::EmptyName);
         }
         attributes::check_write(attributes, data)?;
+        if self.frozen {
+            return Err(Error::Frozen);
+        }
         let old = self.find(key);
         let kind = attributes.difference(VariableAttributes::APPEND_WRITE);
         if global::is_owned(key, old.map_or(kind, |old| old.attributes)) {
@@ -206,15 +259,27 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         attributes::check(attributes)?;
         attributes::queried(phase, attributes)?;
         let lasting = attributes.contains(VariableAttributes::NON_VOLATILE);
-        let (storage, remaining) = match &self.flash {
+        let (mut storage, mut remaining) = match &self.flash {
             Some(flash) if lasting => (flash.capacity(), flash.remaining()),
             _ => (self.memory.capacity(), self.memory.remaining()),
         };
+        if self.frozen {
+            remaining = 0;
+        } else if self.needs_memory(lasting, attributes) {
+            storage = storage.min(self.memory.capacity());
+            remaining = remaining.min(self.free_memory());
+        }
         Ok(Info {
             storage,
             remaining,
             largest: remaining.saturating_sub(record::HEADER),
         })
+    }
+
+    /// Whether such a variable is in memory, or will be.
+    fn needs_memory(&self, in_flash: bool, attributes: VariableAttributes) -> bool {
+        let stays = !in_flash || attributes.contains(VariableAttributes::RUNTIME_ACCESS);
+        stays && self.disk().is_some()
     }
 
     fn find(&self, key: Key<'_>) -> Option<Variable<'_>> {
@@ -280,6 +345,16 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         data: &[u8],
         append: bool,
     ) -> Result<(), Error> {
+        if self.needs_memory(in_flash, attributes) {
+            let old = self.find(key);
+            let before = old.map_or(0, |old| old.size());
+            let kept = old.filter(|_| append).map_or(0, |old| old.data.len());
+            let size = record::size(key.name.bytes().len(), kept.saturating_add(data.len()));
+            let (needed, free) = (size.saturating_sub(before), self.free_memory());
+            if needed > free {
+                return Err(Error::Full { needed, free });
+            }
+        }
         match &mut self.flash {
             Some(flash) if in_flash => flash.put(key, attributes, data, append),
             _ => self.memory.put(key, attributes, data, append),
@@ -291,6 +366,14 @@ impl<F: Storage, const N: usize> Default for Variables<F, N> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The variables in `volume` that are visible after ExitBootServices.
+fn at_runtime<S: Storage>(volume: &Volume<S>) -> impl Iterator<Item = Variable<'_>> {
+    let first = volume.after(None, Phase::Runtime);
+    core::iter::successors(first, |last| {
+        volume.after(Some(last.key()?), Phase::Runtime)
+    })
 }
 
 /// Whether a write would change nothing: flash wears out.

@@ -179,7 +179,7 @@ fn status(result: Result<(), Status>) -> Status {
 /// The status code the specification has for `error`.
 fn code(error: Error) -> Status {
     match error {
-        Error::UnsupportedAttributes(_) => Status::UNSUPPORTED,
+        Error::UnsupportedAttributes(_) | Error::Frozen => Status::UNSUPPORTED,
         Error::NotFound => Status::NOT_FOUND,
         Error::ReadOnly | Error::Signed => Status::WRITE_PROTECTED,
         Error::Full { .. } => Status::OUT_OF_RESOURCES,

@@ -15,18 +15,18 @@ use super::simulated::{Flash, Step};
 use super::storage::BLOCK;
 use super::tests::utf16;
 use super::volume::Opened;
-use super::{Key, Name, Phase, Volume};
+use super::{Key, Name, Phase, Storage, Volume};
 use uefi_raw::table::runtime::VariableAttributes as A;
 use uefi_raw::{Guid, guid};
 
 const VENDOR: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
 /// Small, so that it is rewritten often.
-const LAYOUT: Layout = Layout::with_spare(6 * BLOCK, 2 * BLOCK);
+pub const LAYOUT: Layout = Layout::with_spare(6 * BLOCK, 2 * BLOCK);
 const NAMES: usize = 16;
 const CALLS: usize = if cfg!(miri) { 3 } else { 1200 };
 
 /// What each variable holds.
-type Content = [Vec<u8>; NAMES];
+pub type Content = [Vec<u8>; NAMES];
 
 /// Where the power failed.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +46,10 @@ struct Counts {
 }
 
 /// Numbers that look random and are the same every time (xorshift).
-struct Random(u32);
+pub struct Random(pub u32);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
@@ -62,7 +62,7 @@ fn name(index: usize) -> Vec<u8> {
 }
 
 /// Does one call, on the store and on the model of it.
-fn call(volume: &mut Volume<Flash>, content: &mut Content, random: &mut Random) {
+pub fn call(volume: &mut Volume<impl Storage>, content: &mut Content, random: &mut Random) {
     let index = random.below(NAMES);
     let name = name(index);
     let key = Key {
@@ -88,7 +88,7 @@ fn call(volume: &mut Volume<Flash>, content: &mut Content, random: &mut Random) 
 }
 
 /// Whether `volume` holds exactly `content`, as a caller finds it.
-fn holds(volume: &Volume<Flash>, content: &Content) -> bool {
+pub fn holds(volume: &Volume<impl Storage>, content: &Content) -> bool {
     let mut live = volume.records().filter(super::record::Record::is_live);
     let wanted = |index: usize| {
         let name = name(index);

@@ -29,6 +29,8 @@ pub enum Error {
     /// After ExitBootServices, new variables need `NON_VOLATILE` and
     /// `RUNTIME_ACCESS`.
     NotForRuntime,
+    /// After ExitBootServices, no variable can be written.
+    Frozen,
     /// Nobody but the firmware, or nobody after ExitBootServices, writes this
     /// variable.
     ReadOnly,
@@ -87,6 +89,9 @@ impl Display for Error {
             ),
             Self::ReadOnly => f.write_str(
                 "expected a variable that can be written now, found a read-only one; leave it as it is",
+            ),
+            Self::Frozen => f.write_str(
+                "expected SetVariable before ExitBootServices, found it after: the disk of the variables has been left",
             ),
             Self::NotFound => f.write_str("expected a variable, found none; create it or stop enumerating"),
             Self::UnknownPredecessor => f.write_str(

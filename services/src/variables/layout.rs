@@ -74,6 +74,15 @@ impl Layout {
         Some(Self::with_spare(size, variables))
     }
 
+    /// The layout of the store that begins with `bytes`, if one does. There may be
+    /// more on what it lies on than the store.
+    #[must_use]
+    pub fn of_volume(bytes: &[u8]) -> Option<Self> {
+        let known = [0x2_0000, 0x8_4000].map(Self::of_flash);
+        let mut known = known.into_iter().flatten();
+        known.find(|layout| layout.is_at(bytes))
+    }
+
     /// A layout with `variables` bytes for variables and the rest for safety.
     pub(super) const fn with_spare(size: usize, variables: usize) -> Self {
         let working = variables.saturating_add(BLOCK);

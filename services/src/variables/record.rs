@@ -60,6 +60,11 @@ impl<'a> Variable<'a> {
         phase == Phase::Boot || self.attributes.contains(runtime)
     }
 
+    /// Bytes that it takes in a store.
+    pub const fn size(&self) -> usize {
+        size(self.name.len(), self.data.len())
+    }
+
     /// Whether `key` identifies this variable.
     pub fn is(&self, key: Key<'_>) -> bool {
         self.vendor == key.vendor && self.name == key.name.bytes()
@@ -126,7 +131,7 @@ impl<'a> Record<'a> {
 
     /// Bytes it takes.
     pub const fn size(&self) -> usize {
-        size(self.content.name.len(), self.content.data.len())
+        self.content.size()
     }
 
     /// Bytes it takes but for the padding.
@@ -188,10 +193,11 @@ pub fn after<'a>(variables: &'a [u8], key: Option<Key<'_>>, phase: Phase) -> Opt
     next.map(|record| record.content)
 }
 
-/// Bytes that the variables in `variables` take.
+/// Bytes that those variables in `variables` take that are visible in `phase`.
 #[inline(never)]
-pub fn taken(variables: &[u8]) -> usize {
+pub fn taken(variables: &[u8], phase: Phase) -> usize {
     let live = Records::new(variables).filter(Record::is_live);
+    let live = live.filter(|record| record.content.is_visible(phase));
     live.fold(0, |sum, record| record.size().saturating_add(sum))
 }
 

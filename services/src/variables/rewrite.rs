@@ -81,7 +81,7 @@ impl<S: Storage> Volume<S> {
             let (at, size) = (record.offset, record.size());
             let end = at.saturating_add(record.length());
             if record.is_live() && !record.content.is(new.key) {
-                self.clear(to.saturating_add(STATE), ADDED)?;
+                self.program(to.saturating_add(STATE), &[ADDED])?;
                 self.copy(at..at.saturating_add(STATE), to)?;
                 let rest = STATE.saturating_add(1);
                 self.copy(at.saturating_add(rest)..end, to.saturating_add(rest))?;

@@ -1,8 +1,12 @@
-//! What a store lies on: flash, or memory that behaves like it.
+//! What a store lies on: flash, memory that behaves like it, or the image of a disk.
 //!
 //! A back end promises that what it returns as [`Storage::bytes`] is what was
 //! programmed, and that a call that fails, or is cut off by a power failure,
 //! has changed nothing beyond the bytes it was about.
+//!
+//! Flash has changed when a call returns. A disk has by the next
+//! [`Storage::sync`], sector by sector in any order: those that the power failure
+//! overtakes are old or new, or old up to some byte and new from there.
 
 /// Size of what is erased at once. Of QEMU's flash, of EDK2's volumes, and of
 /// everything else here.
@@ -32,6 +36,19 @@ pub trait Storage {
     /// # Errors
     /// When they are not all set afterwards.
     fn erase(&mut self, offset: usize) -> Result<(), Failed>;
+
+    /// Makes all changes so far last, before any later one does.
+    ///
+    /// # Errors
+    /// When they do not, or perhaps not all of them.
+    fn sync(&mut self) -> Result<(), Failed> {
+        Ok(())
+    }
+
+    /// Whether it is still there after ExitBootServices.
+    fn outlives_boot(&self) -> bool {
+        true
+    }
 
     /// The same bytes, where they may be changed at will: memory, which no power
     /// failure leaves half written.

@@ -145,7 +145,9 @@ impl<S: Storage> Volume<S> {
         let headers = self.layout.headers();
         let (volume, store) = headers.split_at_checked(72).ok_or(Failed)?;
         self.program(volume.len(), store)?;
-        self.program(0, volume)
+        self.storage.sync()?;
+        self.program(0, volume)?;
+        self.storage.sync()
     }
 
     /// Ends the old records whose new ones are complete: rewriting the store would
@@ -197,8 +199,17 @@ impl<S: Storage> Volume<S> {
 
     /// Those of them that are not taken.
     pub fn remaining(&self) -> usize {
-        let taken = record::taken(self.variables());
-        self.capacity().saturating_sub(taken)
+        self.capacity().saturating_sub(self.taken(Phase::Boot))
+    }
+
+    /// Those that variables take that are visible in `phase`.
+    pub fn taken(&self, phase: Phase) -> usize {
+        record::taken(self.variables(), phase)
+    }
+
+    /// Whether it is still there after ExitBootServices.
+    pub fn outlives_boot(&self) -> bool {
+        self.storage.outlives_boot()
     }
 
     /// Creates the variable `key`, or gives it other attributes and `data`, or
@@ -308,10 +319,19 @@ impl<S: Storage> Volume<S> {
     }
 
     /// Clears the bits of one byte that are 0 in `mask`: one step, done or not.
+    ///
+    /// What was written before lasts before, and it lasts before what comes after.
+    /// So only the writes between two steps can be mixed up on a disk, and none of
+    /// them counts before the next step: what is not erased yet, half a record, or
+    /// a piece of the spare area or of its copy is done over or passed over. The
+    /// sector of the step itself differs in this one byte, wherever it is torn.
+    #[inline(never)]
     pub(super) fn clear(&mut self, offset: usize, mask: u8) -> Result<(), Failed> {
         let old = self.storage.bytes().get(offset).ok_or(Failed)?;
         let new = old & mask;
-        self.program(offset, &[new])
+        self.storage.sync()?;
+        self.program(offset, &[new])?;
+        self.storage.sync()
     }
 
     /// Programs, and looks whether it was done.
