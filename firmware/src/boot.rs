@@ -146,13 +146,19 @@ fn machine() -> Machine {
         read_console: console::read_byte,
         stall: time::stall,
         now: time::now,
-        quiesce: arch::quiesce,
+        quiesce,
         random: random::sources(),
         protection: protection::of,
         protect: protection::change,
         enter_image: image::enter,
         leave_image: image::leave,
     }
+}
+
+/// Boot services end: no interrupt comes any more, and every device is given back.
+fn quiesce() {
+    arch::quiesce();
+    xen::disk::close();
 }
 
 /// Loads the kernel as an image.

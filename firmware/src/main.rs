@@ -52,7 +52,9 @@ fn walk(start_info: u64) -> Result<(), Failure> {
     let acpi = platform::tables::acpi(&platform, &mut memory)?;
     let smbios = platform::tables::smbios(&platform, &mut memory)?;
     let reset = acpi.map(|acpi| acpi.reset).unwrap_or_default();
-    let resident = resident::place(&mut memory, platform.facts(reset))?;
+    let machine = platform.facts(reset);
+    let disk = platform.disk(&machine, &mut memory);
+    let resident = resident::place(&mut memory, machine, disk)?;
     memory.keep_allocations();
     phases::mark(Phase::Tables);
     let kernel = boot::fetch(&platform, &mut memory)?;

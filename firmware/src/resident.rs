@@ -6,13 +6,15 @@
 //! what may be executed the Memory Attributes Table says (UEFI 2.11 §4.6.4).
 
 use crate::arch::{self, image, ram};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use log::{info, warn};
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
 use ovmf_lite_services::resident::{
-    Flash, HANDOFF_VERSION, Handoff, Machine, Protocol, Reset, Space, Store, Write,
+    Disk, Flash, HANDOFF_VERSION, Handoff, Machine, Protocol, Reset, Space, Store, Write,
 };
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 use uefi_raw::{Guid, Status, guid};
@@ -67,9 +69,13 @@ impl From<memory::Error> for Error {
     }
 }
 
-/// Places the runtime image, which works on `machine`, and lets it fill its
-/// tables.
-pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, Error> {
+/// Places the runtime image, which works on `machine` and the store on `disk`, if
+/// there is one of that name, and lets it fill its tables.
+pub fn place(
+    memory: &mut MemoryMap,
+    mut machine: Machine,
+    disk: Option<(Disk, String)>,
+) -> Result<Resident, Error> {
     machine.reset = Reset {
         shutdown: reachable(memory, machine.reset.shutdown)?,
         reset: reachable(memory, machine.reset.reset)?,
@@ -89,43 +95,55 @@ pub fn place(memory: &mut MemoryMap, mut machine: Machine) -> Result<Resident, E
     )?;
     let base = bytes.as_ptr().addr() as u64;
     image.place(bytes, base).map_err(Error::Place)?;
-    let mut handoff = handoff(image.size() as u64, machine);
+    let (disk, name) = disk.unwrap_or_default();
+    let mut handoff = handoff(image.size() as u64, machine, disk);
     let status = image::enter_resident(bytes, image.entry(), &mut handoff);
     if status != Status::SUCCESS {
         return Err(Error::Entry(status));
     }
-    announce(handoff.store, &machine);
+    announce(&handoff, &place_of(&machine, disk, &name));
     Ok(Resident {
         handoff,
         attributes: attributes(memory, &image, base)?,
     })
 }
 
-/// Says where variables are kept.
-fn announce(store: Store, machine: &Machine) {
-    let kib = machine.flash.size >> 10;
-    let host = match machine.host.protocol {
-        Protocol::UEFI_VARS => "QEMU's uefi-vars device",
-        _ => "varstored",
-    };
-    match store {
-        Store::HOST => info!("variables in {host}"),
+/// Where variables are to be kept, `name` being that of the disk.
+fn place_of(machine: &Machine, disk: Disk, name: &str) -> String {
+    match machine.host.protocol {
+        Protocol::UEFI_VARS => "in QEMU's uefi-vars device".into(),
+        Protocol::VARSTORED => "in varstored".into(),
+        _ if !name.is_empty() => format!("on Xen disk {name}, {} KiB", disk.size >> 10),
+        _ => format!("in {} KiB of flash", machine.flash.size >> 10),
+    }
+}
+
+/// Says where variables are kept: `place`, or else in memory.
+fn announce(handoff: &Handoff, place: &str) {
+    match handoff.store {
+        Store::KEPT | Store::HOST => info!("variables {place}"),
+        Store::RESUMED => info!("variables {place}, rewritten"),
         Store::SILENT_HOST => warn!(
-            "variables in memory: expected {host} at {:#x} to answer, found it does not",
-            machine.host.address
+            "variables in memory: expected {} at {:#x} to answer, found it does not",
+            place.trim_start_matches("in "),
+            handoff.machine.host.address
         ),
-        Store::KEPT => info!("variables in {kib} KiB of flash"),
-        Store::RESUMED => info!("variables in {kib} KiB of flash, rewritten"),
         Store::FORMATTED => warn!(
-            "variables in {kib} KiB of flash: expected a store, found none or a damaged one; it is \
-             empty now"
+            "variables {place}: expected a store, found none or a damaged one; it is empty now"
         ),
-        Store::READ_ONLY => warn!("variables: expected flash that can be written, found it cannot"),
+        Store::READ_ONLY => {
+            warn!("variables {place}: expected to be able to write, found it fails")
+        }
         Store::UNKNOWN_SIZE => warn!(
-            "variables in memory: expected 128 or 528 KiB of flash, found {kib}; use a copy of \
-             OVMF_VARS.fd"
+            "variables in memory, not {place}: expected 128 or 528; use a copy of OVMF_VARS.fd"
         ),
         _ => info!("variables in memory"),
+    }
+    if handoff.out_of_room > 0 {
+        warn!(
+            "{} variables will not be visible to the kernel: it gets no more than there is memory for",
+            handoff.out_of_room
+        );
     }
 }
 
@@ -143,7 +161,7 @@ fn reachable(memory: &mut MemoryMap, write: Write) -> Result<Write, memory::Erro
     Ok(write)
 }
 
-fn handoff(image_size: u64, machine: Machine) -> Handoff {
+fn handoff(image_size: u64, machine: Machine, disk: Disk) -> Handoff {
     Handoff {
         version: HANDOFF_VERSION,
         image_size,
@@ -152,8 +170,10 @@ fn handoff(image_size: u64, machine: Machine) -> Handoff {
         configuration_tables: core::ptr::null_mut(),
         configuration_table_capacity: 0,
         rt_properties: core::ptr::null(),
+        disk,
         store: Store::MEMORY,
         ready_to_boot: None,
+        out_of_room: 0,
         exit_boot_services: None,
         next_monotonic_count: None,
     }

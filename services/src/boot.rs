@@ -71,7 +71,7 @@ pub struct Machine {
     pub stall: fn(microseconds: u64),
     /// Time that has passed since some moment, in units of 100 ns.
     pub now: fn() -> u64,
-    /// Makes sure that no interrupt comes any more.
+    /// Makes sure that no interrupt comes any more, and gives devices back.
     pub quiesce: fn(),
     /// Random numbers: a generator's, and those of its source.
     pub random: [Option<Fill>; 2],

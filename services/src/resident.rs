@@ -45,11 +45,16 @@ pub struct Handoff {
     pub configuration_table_capacity: usize,
     /// Out: the RT_PROPERTIES table, inside the image.
     pub rt_properties: *const RtPropertiesTable,
+    /// In: the disk with the store for variables, where there is no flash.
+    pub disk: Disk,
     /// Out: what the store for variables is.
     pub store: Store,
     /// Out: to be called before an operating system is started: the host may want
     /// to hear of it.
     pub ready_to_boot: Option<unsafe extern "efiapi" fn()>,
+    /// Out: how many non-volatile variables have no room in memory after
+    /// ExitBootServices, when the disk is gone.
+    pub out_of_room: usize,
     /// Out: to be called once ExitBootServices has succeeded: from then on
     /// variables without `RUNTIME_ACCESS` are invisible. Its arguments are those who
     /// want to know of SetVirtualAddressMap, and their number.
@@ -130,6 +135,24 @@ pub struct Flash {
     pub size: u64,
 }
 
+/// The image of a store on a disk that only the firmware can write to. `size` 0 means
+/// "there is none". All of it is valid until ExitBootServices.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk {
+    /// Where it is in memory.
+    pub address: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// To be called with offset and length of what has been changed in memory; with
+    /// length 0, to write all of that to the disk before anything that is changed
+    /// later. Whether that worked.
+    pub keep: Option<Keep>,
+}
+
+/// [`Disk::keep`].
+pub type Keep = unsafe extern "efiapi" fn(offset: usize, length: usize) -> bool;
+
 /// What the store for variables is, and was found to be.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,15 +161,15 @@ pub struct Store(pub u32);
 impl Store {
     /// In memory.
     pub const MEMORY: Self = Self(0);
-    /// In flash, in good order.
+    /// In flash or on a disk, in good order.
     pub const KEPT: Self = Self(1);
-    /// In flash, where it had been left half rewritten.
+    /// The same, where it had been left half rewritten.
     pub const RESUMED: Self = Self(2);
-    /// In flash, where there was none, or a damaged one.
+    /// The same, where there was none, or a damaged one.
     pub const FORMATTED: Self = Self(3);
     /// In memory, for the flash has a size that no store has.
     pub const UNKNOWN_SIZE: Self = Self(4);
-    /// In flash, as far as it can be read: it takes no writes.
+    /// The same, as far as it can be read: it takes no writes.
     pub const READ_ONLY: Self = Self(5);
     /// With the host.
     pub const HOST: Self = Self(6);

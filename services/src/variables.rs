@@ -166,7 +166,7 @@ impl<F: Storage, const N: usize> Variables<F, N> {
 
     /// How many variables there is no room for in [`Self::exit_boot_services`].
     pub fn out_of_room(&self) -> usize {
-        let mut free = self.memory.capacity();
+        let mut free = self.memory.remaining();
         let mut left_out = 0_usize;
         for variable in self.disk().into_iter().flat_map(at_runtime) {
             match free.checked_sub(variable.size()) {

@@ -16,6 +16,8 @@ mod checks;
 mod device;
 #[path = "runtime_image/machine.rs"]
 mod machine;
+#[path = "runtime_image/on_disk.rs"]
+mod on_disk;
 #[path = "runtime_image/remote.rs"]
 mod remote;
 #[path = "runtime_image/views.rs"]

@@ -46,11 +46,6 @@ impl Flash {
         }
     }
 
-    /// Its size in bytes.
-    pub const fn size(&self) -> usize {
-        self.size
-    }
-
     /// Writes one byte, a command or what belongs to it, at `offset`.
     fn write(&mut self, offset: usize, value: u8) {
         let address = self.address.wrapping_add(offset);

@@ -27,6 +27,7 @@
 
 mod caller;
 mod clock;
+mod disk;
 mod flash;
 mod hypercall;
 mod monotonic;

@@ -7,7 +7,7 @@
 //! reset.
 
 use crate::state::{self, State};
-use ovmf_lite_services::variables::{Key, Name};
+use ovmf_lite_services::variables::{Error, Key, Name};
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status, guid};
 
@@ -76,7 +76,10 @@ fn next_high(state: &mut State) -> Result<u32, Status> {
         | VariableAttributes::RUNTIME_ACCESS;
     let data = next.to_le_bytes();
     let written = state.set(state::phase(), key, attributes, &data);
-    written.map_err(|_| Status::DEVICE_ERROR)?;
+    written.map_err(|error| match error {
+        Error::Frozen => Status::UNSUPPORTED,
+        _ => Status::DEVICE_ERROR,
+    })?;
     state.high = next;
     state.low = Some(0);
     Ok(next)

@@ -4,7 +4,7 @@
 //! physical address it had when the image was placed, and that the buffer is not
 //! in use for anything else: it is the memory in which variables would be.
 
-use crate::flash::Flash;
+use crate::disk::Place;
 use crate::ports;
 use crate::registers::Registers;
 use crate::state::{STORAGE, State};
@@ -15,7 +15,7 @@ use uefi_raw::table::runtime::VariableAttributes;
 
 const PAGE: usize = 4096;
 
-type Local = Variables<Flash, STORAGE>;
+type Local = Variables<Place, STORAGE>;
 
 const _: () = assert!(STORAGE >= BUFFER + PAGE);
 

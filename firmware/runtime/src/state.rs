@@ -4,6 +4,7 @@
 //! operating system may call from a panic or NMI handler while the interrupted
 //! code holds the lock, and would hang for ever.
 
+use crate::disk::{Image, Place};
 use crate::flash::Flash;
 use crate::remote::Bell;
 use core::cell::UnsafeCell;
@@ -11,7 +12,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ovmf_lite_services::resident::{self, Handoff, Listener, MAX_LISTENERS, Machine, Reset, Store};
 use ovmf_lite_services::variables::remote::Event;
-use ovmf_lite_services::variables::{Layout, Opened, Phase, Variables, Volume};
+use ovmf_lite_services::variables::{Layout, Opened, Phase, Storage, Variables, Volume};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uefi_raw::Status;
 use uefi_raw::table::runtime::VariableAttributes;
@@ -25,7 +26,7 @@ pub const STORAGE: usize = 68 * 1024;
 /// What services change, one at a time.
 pub struct State {
     /// All variables, unless it is the host that keeps them.
-    pub variables: Variables<Flash, STORAGE>,
+    pub variables: Variables<Place, STORAGE>,
     /// How the host that keeps them is told to look: at the memory that
     /// `variables` then has no use for.
     pub host: Option<Bell>,
@@ -109,12 +110,15 @@ pub fn init(handoff: &mut Handoff) {
     };
     // SAFETY: only the entry point calls this, before any table is public.
     unsafe { TOLD.get().write(told) };
-    handoff.store = lock().map_or(Store::MEMORY, |mut state| open(&mut state, &machine));
+    if let Ok(mut state) = lock() {
+        handoff.store = open(&mut state, &machine, handoff.disk);
+        handoff.out_of_room = state.variables.out_of_room();
+    }
 }
 
-fn open(state: &mut State, machine: &Machine) -> Store {
+fn open(state: &mut State, machine: &Machine, disk: resident::Disk) -> Store {
     let Some(host) = Bell::new(machine.host, &mut state.variables) else {
-        return open_local(state, machine.flash);
+        return open_local(state, machine.flash, disk);
     };
     state.host = Some(host);
     // It has to understand one question before it gets the others.
@@ -128,13 +132,14 @@ fn open(state: &mut State, machine: &Machine) -> Store {
     Store::SILENT_HOST
 }
 
-fn open_local(state: &mut State, found: resident::Flash) -> Store {
-    let flash = Flash::new(found);
-    let size = flash.as_ref().map(Flash::size);
+fn open_local(state: &mut State, flash: resident::Flash, disk: resident::Disk) -> Store {
+    let flash = Flash::new(flash).map(Place::Flash);
+    let place = flash.or_else(|| Image::new(disk).map(Place::Disk));
+    let size = place.as_ref().map(|place| place.bytes().len());
     let layout = size.and_then(Layout::of_flash);
-    let volume = flash.zip(layout);
+    let volume = place.zip(layout);
     let used = volume.is_some();
-    let volume = volume.map(|(flash, layout)| Volume::new(flash, layout));
+    let volume = volume.map(|(place, layout)| Volume::new(place, layout));
     let opened = state.variables.open(volume);
     state.variables.publish();
     match opened {
@@ -174,7 +179,7 @@ pub unsafe fn move_devices(reset: Reset, flash: u64, host: u64) {
     told.machine.flash.address = flash;
     told.machine.host.address = host;
     if let Ok(mut state) = lock() {
-        if let Some(used) = state.variables.flash_mut() {
+        if let Some(Place::Flash(used)) = state.variables.flash_mut() {
             used.move_to(flash);
         }
         if let Some(used) = &mut state.host {
@@ -209,6 +214,9 @@ pub unsafe extern "efiapi" fn exit_boot_services(listeners: *const Listener, cou
         let place = LISTENERS.get().cast::<Listener>().wrapping_add(index);
         // SAFETY: inside the array, by the limit above.
         unsafe { place.write(listener) };
+    }
+    if let Ok(mut state) = lock() {
+        state.variables.exit_boot_services();
     }
     AT_RUNTIME.store(true, Ordering::Relaxed);
     tell(Event::ExitBootServices);

@@ -38,7 +38,8 @@ const RUNTIME_SIGNATURE: u64 = 0x5652_4553_544e_5552;
 /// Bits of `RuntimeServicesSupported` (UEFI 2.11 §4.6.2).
 mod supported {
     pub const CLOCK: u32 = 0x1 | 0x2;
-    pub const VARIABLES: u32 = 0x10 | 0x20 | 0x40 | 0x2000;
+    pub const VARIABLES: u32 = 0x10 | 0x20 | 0x2000;
+    pub const SET_VARIABLE: u32 = 0x40;
     pub const SET_VIRTUAL_ADDRESS_MAP: u32 = 0x80;
     pub const CONVERT_POINTER: u32 = 0x100;
     pub const HIGH_MONOTONIC_COUNT: u32 = 0x200;
@@ -74,7 +75,7 @@ pub fn fill(handoff: &mut Handoff) {
     // SAFETY: nobody knows the table yet.
     unsafe { RUNTIME.get().write(runtime_services()) };
     // SAFETY: nobody knows the table yet.
-    unsafe { PROPERTIES.get().write(properties(handoff.machine.clock)) };
+    unsafe { PROPERTIES.get().write(properties(handoff)) };
     seal(&SYSTEM);
     seal(&RUNTIME);
     handoff.system_table = SYSTEM.get();
@@ -142,20 +143,24 @@ fn runtime_services() -> RuntimeServices {
     }
 }
 
-fn properties(clock: Clock) -> RtPropertiesTable {
-    let clock = if clock == Clock::CMOS {
+fn properties(handoff: &Handoff) -> RtPropertiesTable {
+    let clock = if handoff.machine.clock == Clock::CMOS {
         supported::CLOCK
     } else {
         0
+    };
+    let set_variable = match handoff.disk.size {
+        0 => supported::SET_VARIABLE | supported::HIGH_MONOTONIC_COUNT,
+        _ => 0,
     };
     RtPropertiesTable {
         version: 1,
         length: RT_PROPERTIES_LENGTH,
         runtime_services_supported: clock
+            | set_variable
             | supported::VARIABLES
             | supported::SET_VIRTUAL_ADDRESS_MAP
             | supported::CONVERT_POINTER
-            | supported::HIGH_MONOTONIC_COUNT
             | supported::RESET_SYSTEM,
     }
 }

@@ -25,7 +25,7 @@ use ovmf_lite_services::e820::{self, Region};
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr};
 use ovmf_lite_services::pvh::{self, Module, StartInfo};
 use ovmf_lite_services::resident::{
-    self, Clock, Flash, Hypercall, Machine, Moment, Protocol, Reset,
+    self, Clock, Disk, Flash, Hypercall, Machine, Moment, Protocol, Reset,
 };
 use ovmf_lite_services::variables::remote::{uefi_vars, varstored};
 use ovmf_lite_services::xen::domain::{Domain, Level};
@@ -339,6 +339,16 @@ impl Platform {
             },
             host,
         }
+    }
+
+    /// The disk with variables, in memory, and its name, where there is one and no
+    /// host that keeps them.
+    pub fn disk(&self, machine: &Machine, memory: &mut MemoryMap) -> Option<(Disk, String)> {
+        let (xen, _) = self.xen.as_ref()?;
+        if machine.host.protocol != Protocol::NONE {
+            return None;
+        }
+        xen::disk::open(*xen, &self.regions, memory)
     }
 
     /// Flash for variables: only after a reset there can be some that is ours.

@@ -24,7 +24,9 @@ const MEMORY_MAP: u64 = 9;
 const REMOVE_FROM_PHYSMAP: u64 = 15;
 const SCHEDOP_YIELD: u64 = 0;
 const SCHEDOP_SHUTDOWN: u64 = 2;
+const EVENT_CLOSE: u64 = 3;
 const EVENT_SEND: u64 = 4;
+const EVENT_ALLOC_UNBOUND: u64 = 6;
 const SET_PARAMETER: u64 = 0;
 const GET_PARAMETER: u64 = 1;
 
@@ -115,13 +117,30 @@ impl Xen {
         let _ = self.call(EVENT_CHANNEL_OP, EVENT_SEND, &mut port);
     }
 
-    /// Makes the page that Xen shares with this domain appear at `frame`, where
-    /// no RAM is: Xen would free it.
-    pub(super) fn map_shared_info(&self, frame: u64) -> Result<(), Refused> {
+    /// Opens an event channel to `domain`; returns its port.
+    pub(super) fn open_event_channel(&self, domain: u16) -> Result<u32, Refused> {
+        let mut argument = AllocUnbound {
+            domain: SELF,
+            remote: domain,
+            port: 0,
+        };
+        self.call(EVENT_CHANNEL_OP, EVENT_ALLOC_UNBOUND, &mut argument)?;
+        Ok(argument.port)
+    }
+
+    /// Closes it.
+    pub(super) fn close_event_channel(&self, mut port: u32) {
+        // One that is open can be closed.
+        let _ = self.call(EVENT_CHANNEL_OP, EVENT_CLOSE, &mut port);
+    }
+
+    /// Makes the first page that Xen has in `space` appear at `frame`, where no
+    /// RAM is: Xen would free it.
+    pub(super) fn map(&self, space: u32, frame: u64) -> Result<(), Refused> {
         let mut argument = AddToPhysmap {
             domain: SELF,
             size: 0,
-            space: 0, // XENMAPSPACE_shared_info
+            space,
             index: 0,
             frame,
         };
@@ -195,6 +214,14 @@ struct MemoryMap {
     entries: u32,
     _padding: u32,
     buffer: *mut u8,
+}
+
+/// `struct evtchn_alloc_unbound`.
+#[repr(C)]
+struct AllocUnbound {
+    domain: u16,
+    remote: u16,
+    port: u32,
 }
 
 /// `struct xen_add_to_physmap`.

@@ -12,7 +12,7 @@ use ovmf_lite_services::xen::Link;
 /// How long a living back end may take, in milliseconds.
 const PATIENCE: u64 = 5_000;
 
-/// A shared page and the event channel that belongs to it.
+/// A shared page, or some in a row, and the event channel that belongs to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     xen: Xen,
@@ -30,6 +30,12 @@ impl Page {
             address: address as usize,
             port,
         })
+    }
+
+    /// Pages of ours at `address`, lent to whoever listens to `port`.
+    pub fn new(xen: Xen, address: u64, port: u32) -> Self {
+        let address = address as usize;
+        Self { xen, address, port }
     }
 
     fn field(&self, offset: usize) -> &AtomicU32 {

@@ -1,10 +1,12 @@
 //! Xen, as far as its guest sees it: found by CPUID (Xen
 //! `xen/include/public/arch-x86/cpuid.h`), called by [`hypercall`].
 //!
-//! Nothing here is set up that would have to be torn down: no interrupt, no
-//! page of our own, no watch. Console and xenstore are left as rings on which
-//! the operating system goes on.
+//! Nothing here is set up that would have to be torn down, but for a [`disk`] with
+//! variables: no interrupt, no page of our own, no watch. Console and xenstore
+//! are left as rings on which the operating system goes on.
 
+pub mod disk;
+mod grants;
 mod hypercall;
 mod link;
 
@@ -57,6 +59,9 @@ impl fmt::Display for Xen {
     }
 }
 
+/// `XENMAPSPACE_shared_info`.
+const SHARED_INFO_SPACE: u32 = 0;
+
 static FOUND: Once<Option<Xen>> = Once::new();
 
 /// The Xen that runs us, if one does.
@@ -107,23 +112,25 @@ impl Xen {
     /// The time of day. `regions` is the memory map: nothing may be where the
     /// page that tells it is made to appear for a moment.
     pub fn now(self, regions: &[Region]) -> Option<Moment> {
-        let frame = SHARED_INFO / PAGE_SIZE;
-        let taken = |region: &Region| {
-            region.start < SHARED_INFO + PAGE_SIZE
-                && region.start.saturating_add(region.bytes) > SHARED_INFO
-        };
-        if regions
-            .iter()
-            .any(|region| region.is_ram() && taken(region))
-        {
+        if !is_hole(regions, SHARED_INFO) {
             return None;
         }
+        let frame = SHARED_INFO / PAGE_SIZE;
         self.be_64_bit().ok()?;
-        self.map_shared_info(frame).ok()?;
+        self.map(SHARED_INFO_SPACE, frame).ok()?;
         let shared =
             ovmf_lite_services::xen::time::moment(&Shared, SHARED_INFO, self.tsc_khz, time::tsc);
         // It stays in nobody's way: Xen moves it where the kernel wants it.
         let _ = self.unmap(frame);
         shared
     }
+}
+
+/// Whether no RAM is in the page at `address`.
+fn is_hole(regions: &[Region], address: u64) -> bool {
+    let taken = |region: &Region| {
+        let end = region.start.saturating_add(region.bytes);
+        region.is_ram() && region.start < address + PAGE_SIZE && end > address
+    };
+    !regions.iter().any(taken)
 }

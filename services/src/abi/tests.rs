@@ -109,6 +109,8 @@ fn open(initrd: bool) -> World {
     });
     let handoff = Handoff {
         version: crate::resident::HANDOFF_VERSION,
+        disk: crate::resident::Disk::default(),
+        out_of_room: 0,
         image_size: 0,
         machine: Default::default(),
         system_table: table,

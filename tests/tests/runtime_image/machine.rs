@@ -7,7 +7,7 @@
 use super::views::Views;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::resident::{
-    Clock, Entry, HANDOFF_VERSION, Handoff, Listener, Machine as Facts, Moment, Store,
+    Clock, Disk, Entry, HANDOFF_VERSION, Handoff, Listener, Machine as Facts, Moment, Store,
 };
 use r_efi::efi::{Guid, MemoryDescriptor, RuntimeServices, Status, SystemTable, Time};
 use std::ffi::c_void;
@@ -35,6 +35,8 @@ pub fn utf16(text: &str) -> Vec<u16> {
 pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
     Handoff {
         version: HANDOFF_VERSION,
+        disk: Disk::default(),
+        out_of_room: 0,
         image_size: image_size as u64,
         machine: Facts {
             clock,
@@ -86,12 +88,17 @@ impl Machine {
 
     /// A machine at boot of which the firmware tells what `adjust` makes of it.
     pub fn with(file: &[u8], adjust: impl FnOnce(&mut Facts)) -> Self {
+        Self::given(file, |handoff| adjust(&mut handoff.machine))
+    }
+
+    /// The same for all that the firmware tells.
+    pub fn given(file: &[u8], adjust: impl FnOnce(&mut Handoff)) -> Self {
         let size = pe::Image::parse(file)
             .expect("the image is a PE file")
             .size();
         let views = Views::new(size);
         let mut handoff = handoff(Clock::NONE, size);
-        adjust(&mut handoff.machine);
+        adjust(&mut handoff);
         assert_eq!(enter(file, &views, &mut handoff), 0, "entry point");
         let system = handoff.system_table.cast();
         Self {
