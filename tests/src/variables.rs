@@ -12,6 +12,7 @@ use xtask::vm::Vm;
 
 use crate::bench::{Bench, Release, Root, System, TIME_LIMIT};
 use crate::packages;
+use crate::xen::APPLICATION_WROTE;
 
 const LINUX: System = System::new(Release::Bookworm, Root::Initrd);
 
@@ -195,6 +196,31 @@ pub fn shared_with_ovmf(bench: &Bench, code: &str, name: &str) -> Result<()> {
         "[ -e New-$guid ] && exit 1\nexpect Kept-$guid 070000006f6e6574776f",
     )?;
     files.remove()
+}
+
+/// Debian's OVMF finds in `store` what the guest application has written there
+/// (`tests/guest/src/store.rs`).
+///
+/// # Errors
+/// When it does not.
+pub fn read_by_ovmf(bench: &Bench, name: &str, store: &[u8]) -> Result<()> {
+    let files = Files::create(&format!("{name}-ovmf"))?;
+    let file = files.directory().join("vars.fd");
+    fs::write(&file, store)?;
+    let firmware = Some(ovmf()?.join("OVMF_CODE_4M.fd"));
+    let machine = machine(bench, &file, firmware);
+    let script = format!("{PRELUDE}{}", APPLICATION_WROTE);
+    bench.succeed(&format!("{name}-ovmf-run"), machine, LINUX, &script)?;
+    files.remove()
+}
+
+/// `name` among Debian's templates for variables.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub fn template_bytes(name: &str) -> Result<Vec<u8>> {
+    let file = ovmf()?.join(name);
+    fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// The keys in Debian's template with Microsoft's are seen, and stay as they are.

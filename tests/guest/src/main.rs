@@ -10,8 +10,9 @@
 //! the firmware's own `uefi-raw`: a mistake in one binding cannot hide in both.
 //!
 //! With the word `fault` in its load options it makes one instead; `reset=`,
-//! `broken=`, `clock`, `violate=`, `keys` and `stamp` are explained in `reset.rs`,
-//! `broken.rs`, `time.rs`, `protection.rs`, `input.rs` and `space.rs`.
+//! `broken=`, `clock`, `violate=`, `keys`, `stamp` and `store=` are explained in
+//! `reset.rs`, `broken.rs`, `time.rs`, `protection.rs`, `input.rs`, `space.rs` and
+//! `store.rs`.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]
@@ -46,6 +47,7 @@ mod reset;
 mod smbios;
 mod space;
 mod started;
+mod store;
 mod tables;
 mod text;
 mod time;
@@ -100,8 +102,9 @@ extern "efiapi" fn efi_main(
     protection::violate(&guest);
     input::on_demand(&guest);
     let mut report = Report::default();
-    let on_demand =
-        space::on_demand(&guest, entered, &mut report) || broken::on_demand(&guest, &mut report);
+    let on_demand = space::on_demand(&guest, entered, &mut report)
+        || broken::on_demand(&guest, &mut report)
+        || store::on_demand(&guest, &mut report);
     if !on_demand {
         run(&guest, &mut report);
     }
@@ -122,6 +125,7 @@ fn finish(guest: &Guest, report: &Report) -> ! {
     fail(guest)
 }
 
+/// All checks but those that are made on demand.
 fn run(guest: &Guest, report: &mut Report) {
     for area in AREAS {
         report.run(guest, &area);

@@ -18,7 +18,10 @@ mod memory;
 mod patched;
 mod stage;
 mod starts;
+mod variables;
 mod varstored;
+
+pub use variables::APPLICATION_WROTE;
 
 /// How a guest comes to its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,17 +109,19 @@ const COMMON: [(&str, Run); 4] = [
 ];
 
 /// What only a firmware can do.
-const OWN: [(&str, Run); 3] = [
+const OWN: [(&str, Run); 4] = [
     ("forms", forms::run),
     ("inside", inside::run),
     ("figures", figures::pvh),
+    ("variables", variables::run),
 ];
 
 /// What is done with HVM guests.
-const HVM: [(&str, Run); 3] = [
+const HVM: [(&str, Run); 4] = [
     ("linux", hvm::representative),
     ("refusals", hvm::refusals),
     ("varstored", varstored::run),
+    ("variables", variables::run),
 ];
 
 /// What takes long with them.

@@ -32,6 +32,8 @@ pub struct Report {
     pub figures: Figures,
     /// What each guest printed on its console.
     pub consoles: BTreeMap<String, String>,
+    /// The files that it left in `$out/left`.
+    pub left: BTreeMap<String, Vec<u8>>,
     /// What the scenario printed outside of its checks.
     pub messages: String,
     /// `xl dmesg`, at the end.
@@ -53,6 +55,7 @@ impl Report {
             verdicts,
             figures,
             consoles: consoles(&out.join("console"))?,
+            left: left(&out.join("left"))?,
             messages: text(&out.join("scenario.log")),
             hypervisor: text(&out.join("xl-dmesg")),
             status: text(&out.join("status")).trim().parse().ok(),
@@ -105,6 +108,17 @@ fn parse(lines: &str) -> Result<(Vec<Verdict>, Figures)> {
         });
     }
     Ok((verdicts, figures))
+}
+
+fn left(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        files.insert(name, fs::read(entry.path())?);
+    }
+    Ok(files)
 }
 
 /// The files `guest-<name>.log`, as xenconsoled names them.
