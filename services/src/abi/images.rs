@@ -156,7 +156,7 @@ fn block(image: &pe::Image<'_>, base: PhysAddr, code: MemoryType, origin: Origin
             file_path: path(&origin).cast(),
             reserved: ptr::null(),
             load_options_size: u32::try_from(size_of_val(origin.options.as_slice())).unwrap_or(0),
-            load_options: origin.options.as_ptr().cast(),
+            load_options: options(&origin).cast(),
             image_base: ptr::with_exposed_provenance(usize::try_from(base.0).unwrap_or_default()),
             image_size: u64::try_from(image.size()).unwrap_or_default(),
             image_code_type: code,
@@ -172,6 +172,14 @@ fn path(origin: &Origin) -> *const u8 {
     match origin.path.as_slice() {
         [] => ptr::null(),
         path => path.as_ptr(),
+    }
+}
+
+/// The address of the load options of an image, or null.
+fn options(origin: &Origin) -> *const u16 {
+    match origin.options.as_slice() {
+        [] => ptr::null(),
+        options => options.as_ptr(),
     }
 }
 
@@ -296,7 +304,11 @@ pub(super) unsafe extern "efiapi" fn load_image(
     let source = unsafe { Alleged::new(source) };
     // SAFETY: OUT, the caller's promise.
     let image_handle = unsafe { Alleged::new(image_handle) };
-    if image_handle.is_null() || parent.is_null() {
+    let parent = HandleId::from_raw(parent);
+    let known = with("LoadImage", |boot| {
+        boot.images.get(parent).map_err(status::from)
+    });
+    if image_handle.is_null() || known.is_err() {
         return Status::INVALID_PARAMETER;
     }
     if source.is_null() {
@@ -305,7 +317,7 @@ pub(super) unsafe extern "efiapi" fn load_image(
     }
     status::of(source.bytes(source_size).and_then(|bytes| {
         let origin = Origin {
-            parent: Some(HandleId::from_raw(parent)),
+            parent: Some(parent),
             path: copied(device_path)?,
             options: Vec::new(),
         };

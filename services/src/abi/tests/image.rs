@@ -11,9 +11,16 @@ const DRIVER: u16 = 11;
 const PATH: [u8; 12] = [4, 4, 8, 0, 0x61, 0, 0, 0, 0x7f, 0xff, 4, 0];
 
 impl World {
-    /// LoadImage by a program that is its own parent.
+    /// LoadImage by another image, which is gone afterwards.
     fn load(&self, source: &[u8], path: &[u8]) -> (Status, Handle) {
-        let parent = core::ptr::dangling_mut();
+        let parent = images::load(&application(), images::Origin::default());
+        let parent = parent.expect("an image").to_raw();
+        let loaded = self.load_by(parent, source, path);
+        assert_eq!(self.unload(parent), Status::SUCCESS);
+        loaded
+    }
+
+    fn load_by(&self, parent: Handle, source: &[u8], path: &[u8]) -> (Status, Handle) {
         let path: *const u8 = if path.is_empty() {
             null()
         } else {
@@ -50,15 +57,10 @@ fn what_is_no_image_is_not_loaded() {
     let (before, _) = world.map();
     assert_eq!(world.load(b"#!/bin/sh\n", &[]).0, Status::LOAD_ERROR);
     assert_eq!(world.map().0, before);
-    let (parent, path) = (null_mut(), null());
-    let mut handle = null_mut();
-    let source = application();
-    let (bytes, size) = (source.as_ptr(), source.len());
-    // SAFETY: the source has `size` bytes.
-    let status = unsafe {
-        (world.services.load_image)(Boolean::FALSE, parent, path, bytes, size, &mut handle)
-    };
-    assert_eq!(status, Status::INVALID_PARAMETER);
+    for parent in [null_mut(), core::ptr::dangling_mut()] {
+        let (status, _) = world.load_by(parent, &application(), &[]);
+        assert_eq!(status, Status::INVALID_PARAMETER);
+    }
 }
 
 /// The smallest application: headers and one section that is all zeros.
