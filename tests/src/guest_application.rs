@@ -66,7 +66,7 @@ pub fn clock(bench: &Bench, model: &str, base: &str) -> Result<()> {
         ..bench.machine()
     };
     let name = format!("clock-{model}-{year}");
-    let words = "ok clock: a century passes";
+    let words = "ok 8.3 clock: a century passes";
     let outcome = bench.expect(&name, &machine, End::Exited(0), words)?;
     ensure!(outcome.console.contains(SUCCESS), "{}", outcome.console);
     Ok(())

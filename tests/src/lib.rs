@@ -22,6 +22,7 @@ pub mod packages;
 pub mod pe_file;
 pub mod phases;
 pub mod pvh_loader;
+pub mod reference;
 pub mod refusals;
 pub mod signing;
 pub mod tpm;

@@ -104,6 +104,19 @@ pub(crate) fn template(files: &Files, name: &str) -> Result<PathBuf> {
     Ok(copy)
 }
 
+/// The 4 MiB build of a Debian release's OVMF, with a copy of its template for
+/// variables in `files`.
+///
+/// # Errors
+/// When they cannot be had.
+pub fn ovmf_of(suite: Suite, files: &Files) -> Result<(PathBuf, PathBuf)> {
+    let directory = debian::fetch(suite, "ovmf")?.join("usr/share/OVMF");
+    let store = files.directory().join("vars.fd");
+    let template = directory.join("OVMF_VARS_4M.fd");
+    fs::copy(&template, &store).with_context(|| format!("cannot copy {}", template.display()))?;
+    Ok((directory.join("OVMF_CODE_4M.fd"), store))
+}
+
 /// Where Debian's OVMF is.
 pub(crate) fn ovmf() -> Result<PathBuf> {
     Ok(debian::fetch(Suite::Bookworm, "ovmf")?.join("usr/share/OVMF"))

@@ -7,9 +7,10 @@ use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
     budget, compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec,
-    lifecycle, linux, microvm, phases, pvh_loader, refusals, tpm, uefi_vars, uki, variable_space,
-    variable_tools, variables, xen,
+    lifecycle, linux, microvm, phases, pvh_loader, reference, refusals, tpm, uefi_vars, uki,
+    variable_space, variable_tools, variables, xen,
 };
+use xtask::debian::Suite;
 use xtask::qemu::Wrapping;
 use xtask::test::Session;
 
@@ -60,6 +61,9 @@ fn application_trials() -> Vec<Trial> {
             "guest-application-initrd".into(),
             guest_application::run_with_initrd,
         ),
+        trial("guest-application-ovmf".into(), |bench| {
+            reference::run(bench, Suite::Bookworm)
+        }),
         trial("exception".into(), guest_application::fault),
         trial("keyboard".into(), guest_application::keys),
         trial("watchdog".into(), |bench| {

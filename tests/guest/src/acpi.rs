@@ -8,7 +8,7 @@ use core::ptr;
 use r_efi::efi;
 
 pub const AREA: Area = Area {
-    name: "ACPI",
+    name: "4.6 ACPI",
     checks: &[
         ("RSDP", rsdp),
         ("root table and all tables in it", root_table),

@@ -10,9 +10,9 @@ use core::ffi::c_void;
 use r_efi::efi;
 use r_efi::efi::protocols::device_path::Protocol as DevicePath;
 use r_efi::efi::{
-    AllocateType, Boolean, BootServices, CapsuleHeader, Event, EventNotify, Guid, Handle,
-    MemoryDescriptor, MemoryType, OpenProtocolInformationEntry, ResetType, RuntimeServices, Status,
-    SystemTable, Time, TimeCapabilities, Tpl,
+    AllocateType, Boolean, BootServices, Event, EventNotify, Guid, Handle, MemoryDescriptor,
+    MemoryType, OpenProtocolInformationEntry, ResetType, RuntimeServices, Status, SystemTable,
+    Time, TimeCapabilities, Tpl,
 };
 
 /// This application, and the firmware that runs it.
@@ -20,14 +20,23 @@ pub struct Guest {
     /// The handle of this application's image.
     pub handle: Handle,
     system_table: *mut SystemTable,
+    /// The services promised for the time after ExitBootServices, once the
+    /// table that says so is out of reach.
+    pub promised: Option<u32>,
 }
 
 impl Guest {
     /// With the arguments of the entry point.
     pub const fn new(handle: Handle, system_table: *mut SystemTable) -> Self {
+        Self::at(handle, system_table, None)
+    }
+
+    /// With the system table at another place, and what was promised there.
+    pub const fn at(handle: Handle, system_table: *mut SystemTable, promised: Option<u32>) -> Self {
         Self {
             handle,
             system_table,
+            promised,
         }
     }
 
@@ -36,10 +45,16 @@ impl Guest {
         self.system_table
     }
 
+    /// Whether the firmware has moved to virtual addresses.
+    pub const fn is_virtual(&self) -> bool {
+        self.promised.is_some()
+    }
+
     /// The system table as it is now.
     pub const fn system(&self) -> &SystemTable {
-        // SAFETY: the firmware's table, which stays where it is for good. It
-        // changes only inside calls, across which no check keeps a reference.
+        // SAFETY: the firmware's table, which stays where it is until
+        // SetVirtualAddressMap, and then where that put it. It changes only
+        // inside calls, across which no check keeps a reference.
         unsafe { &*self.system_table }
     }
 
@@ -51,8 +66,8 @@ impl Guest {
 
     /// The runtime services table.
     pub const fn runtime(&self) -> &RuntimeServices {
-        // SAFETY: the firmware's table, which stays for good; every map given to
-        // SetVirtualAddressMap here leaves it at its address.
+        // SAFETY: the firmware's table, which stays for good; the system table
+        // says where.
         unsafe { &*self.system().runtime_services }
     }
 
@@ -133,16 +148,11 @@ services! { boot:
 services! { runtime:
     get_time(time: *mut Time, capabilities: *mut TimeCapabilities) -> Status;
     set_time(time: *mut Time) -> Status;
-    get_wakeup_time(enabled: *mut Boolean, pending: *mut Boolean, time: *mut Time) -> Status;
-    set_wakeup_time(enable: Boolean, time: *mut Time) -> Status;
     set_virtual_address_map(size: usize, stride: usize, version: u32, map: *mut MemoryDescriptor) -> Status;
-    convert_pointer(disposition: usize, address: *mut *mut c_void) -> Status;
     get_variable(name: *const u16, vendor: *const Guid, attributes: *mut u32, size: *mut usize, data: *mut c_void) -> Status;
     get_next_variable_name(size: *mut usize, name: *mut u16, vendor: *mut Guid) -> Status;
     set_variable(name: *const u16, vendor: *const Guid, attributes: u32, size: usize, data: *const c_void) -> Status;
     query_variable_info(attributes: u32, maximum: *mut u64, remaining: *mut u64, largest: *mut u64) -> Status;
     get_next_high_mono_count(count: *mut u32) -> Status;
     reset_system(kind: ResetType, status: Status, size: usize, data: *mut c_void);
-    update_capsule(headers: *mut *mut CapsuleHeader, count: usize, scatter: u64) -> Status;
-    query_capsule_capabilities(headers: *mut *mut CapsuleHeader, count: usize, largest: *mut u64, reset: *mut ResetType) -> Status;
 }

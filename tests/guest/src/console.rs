@@ -1,26 +1,75 @@
 //! The consoles (UEFI 2.11 §12.3, §12.4).
 
 use crate::calls::Guest;
-use crate::report::{Area, Outcome, equal, holds, status, success};
+use crate::report::{Area, Outcome, equal, gives, holds, status, success, works};
 use crate::text::utf16;
-use r_efi::efi::Status;
 use r_efi::efi::protocols::simple_text_input::InputKey;
 use r_efi::efi::protocols::simple_text_output::Protocol as TextOutput;
+use r_efi::efi::{self, Status};
 
 pub const AREA: Area = Area {
-    name: "console",
+    name: "12.4 EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL",
     checks: &[
-        ("OutputString", output_string),
+        ("OutputString of nothing", |g| print(con_out(g).0, &EMPTY)),
+        ("OutputString on StdErr", |g| {
+            print(g.system().std_err, &EMPTY)
+        }),
         ("TestString", test_string),
-        ("mode 0 has a size", query_mode),
-        ("a mode that does not exist", no_such_mode),
-        ("attributes and the cursor", attributes),
-        ("the cursor follows the text", cursor),
-        ("standard error", standard_error),
+        ("QueryMode of mode 0 is 80 by 25", query_mode),
+        ("QueryMode of a mode that is none", |g| {
+            gives(Status::UNSUPPORTED, mode(g, 1000).0)
+        }),
+        ("SetMode of a mode that is none", |g| {
+            let (this, console) = con_out(g);
+            // SAFETY: the firmware's protocol.
+            gives(Status::UNSUPPORTED, unsafe {
+                (console.set_mode)(this, 1000)
+            })
+        }),
+        ("SetAttribute changes Mode's", attributes),
+        ("SetAttribute of unknown bits", |g| {
+            let (this, console) = con_out(g);
+            // SAFETY: the firmware's protocol.
+            gives(Status::UNSUPPORTED, unsafe {
+                (console.set_attribute)(this, 0x100)
+            })
+        }),
+        ("SetCursorPosition behind the last column", |g| {
+            set_cursor(g, 1000, 0)
+        }),
+        ("SetCursorPosition behind the last row", |g| {
+            set_cursor(g, 0, 1000)
+        }),
+        ("Mode is a mode that there is", current_mode),
+        ("CursorColumn follows the text", cursor),
+        ("a carriage return is to the first column", |g| {
+            print(con_out(g).0, &WIPE)?;
+            equal("column", column(g), 0)
+        }),
+        ("a backspace is a column back", |g| {
+            print(con_out(g).0, &BACK)?;
+            let found = column(g);
+            print(con_out(g).0, &WIPE)?;
+            equal("column", found, 3)
+        }),
+    ],
+};
+
+pub const INPUT: Area = Area {
+    name: "12.3 EFI_SIMPLE_TEXT_INPUT_PROTOCOL",
+    checks: &[
+        ("Reset", |g| {
+            let console = g.system().con_in;
+            // SAFETY: the firmware's protocol, while there are boot services.
+            let reset = unsafe { (*console).reset };
+            // SAFETY: as above.
+            works(unsafe { reset(console, efi::Boolean::FALSE) })
+        }),
         ("no key is pressed", no_key),
     ],
 };
 
+const BACK: [u16; 7] = utf16("\rfour\u{8}");
 const EMPTY: [u16; 1] = utf16("");
 /// Leaves nothing of [`FOUR`] on the line.
 const WIPE: [u16; 7] = utf16("\r    \r");
@@ -42,10 +91,6 @@ fn print(console: *mut TextOutput, text: &[u16]) -> Outcome {
     })
 }
 
-fn output_string(guest: &Guest) -> Outcome {
-    print(con_out(guest).0, &EMPTY)
-}
-
 fn test_string(guest: &Guest) -> Outcome {
     let (this, console) = con_out(guest);
     let text = FOUR.as_ptr().cast_mut();
@@ -53,21 +98,39 @@ fn test_string(guest: &Guest) -> Outcome {
     success("TestString", unsafe { (console.test_string)(this, text) })
 }
 
-fn query_mode(guest: &Guest) -> Outcome {
+/// The size of a mode.
+fn mode(guest: &Guest, number: usize) -> (Status, (usize, usize)) {
     let (this, console) = con_out(guest);
     let (mut columns, mut rows) = (0, 0);
     // SAFETY: the firmware's protocol; the results are locals.
-    let found = unsafe { (console.query_mode)(this, 0, &mut columns, &mut rows) };
-    success("QueryMode", found)?;
-    // UEFI 2.11 §12.4: mode 0 is 80x25.
-    equal("columns and rows", (columns, rows), (80, 25))
+    let found = unsafe { (console.query_mode)(this, number, &mut columns, &mut rows) };
+    (found, (columns, rows))
 }
 
-fn no_such_mode(guest: &Guest) -> Outcome {
+fn query_mode(guest: &Guest) -> Outcome {
+    equal("mode", mode(guest, 0), (Status::SUCCESS, (80, 25)))
+}
+
+fn set_cursor(guest: &Guest, column: usize, row: usize) -> Outcome {
     let (this, console) = con_out(guest);
     // SAFETY: the firmware's protocol.
-    let found = unsafe { (console.set_mode)(this, 1000) };
-    status("SetMode", found, Status::UNSUPPORTED)
+    let found = unsafe { (console.set_cursor_position)(this, column, row) };
+    gives(Status::UNSUPPORTED, found)
+}
+
+fn current_mode(guest: &Guest) -> Outcome {
+    // SAFETY: the firmware's mode, in a block of the firmware's.
+    let found = unsafe { *con_out(guest).1.mode };
+    holds(
+        "a number below MaxMode",
+        (0..found.max_mode).contains(&found.mode),
+    )?;
+    gives(Status::SUCCESS, mode(guest, found.mode as usize).0)
+}
+
+fn column(guest: &Guest) -> i32 {
+    // SAFETY: the firmware's mode.
+    unsafe { (*con_out(guest).1.mode).cursor_column }
 }
 
 fn attributes(guest: &Guest) -> Outcome {
@@ -78,24 +141,14 @@ fn attributes(guest: &Guest) -> Outcome {
     success("SetAttribute", found)?;
     // SAFETY: the firmware's mode, in a block of the firmware's.
     let mode = unsafe { *console.mode };
-    equal("attribute", mode.attribute, LIGHT_GRAY_ON_BLACK as i32)?;
-    holds(
-        "a current mode",
-        mode.mode >= 0 && mode.mode < mode.max_mode,
-    )
+    equal("attribute", mode.attribute, LIGHT_GRAY_ON_BLACK as i32)
 }
 
 fn cursor(guest: &Guest) -> Outcome {
-    let (this, console) = con_out(guest);
-    print(this, &FOUR)?;
-    // SAFETY: the firmware's mode.
-    let column = unsafe { (*console.mode).cursor_column };
-    print(this, &WIPE)?;
-    equal("column after four characters", column, 4)
-}
-
-fn standard_error(guest: &Guest) -> Outcome {
-    print(guest.system().std_err, &EMPTY)
+    print(con_out(guest).0, &FOUR)?;
+    let found = column(guest);
+    print(con_out(guest).0, &WIPE)?;
+    equal("column after four characters", found, 4)
 }
 
 fn no_key(guest: &Guest) -> Outcome {

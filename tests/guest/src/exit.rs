@@ -2,68 +2,91 @@
 //! order, each step on top of the one before.
 
 use crate::calls::Guest;
+use crate::convert::Listener;
 use crate::map::Map;
-use crate::report::{Area, Check, Failure, Outcome, Report, equal, holds, status, success};
+use crate::report::{Area, Check, Outcome, Report, equal, gives, holds, status, success};
 use crate::variables::{self, BOOT, BOOT_NAME, RUNTIME, RUNTIME_NAME, VENDOR};
-use crate::{acpi, configuration, events, misc, output, ports, tables, text, unsupported};
+use crate::virtual_map::{self, Os};
+use crate::{acpi, events, memory, misc, output, own_variables, ports, slots, tables, text};
 use r_efi::efi::{self, Status};
 
 /// What is checked after ExitBootServices, before and after
 /// SetVirtualAddressMap alike.
-const AFTER: [Check; 11] = [
-    ("system table header", tables::system),
-    ("runtime services header", tables::runtime),
-    ("the boot services are gone", boot_services_gone),
-    ("configuration tables", configuration_tables),
-    ("variables of boot time are gone", boot_variables_gone),
-    ("variables can be read", variables_stay),
-    ("variables can be written", variables_change),
-    ("the firmware's own variables", variables::own),
-    ("QueryVariableInfo", variables::query),
-    ("GetTime", misc::get_time),
-    ("unsupported services", unsupported::runtime),
+const AFTER: [Check; 9] = [
+    ("4.3 the system table's header", tables::system),
+    ("4.5 the runtime services' header", tables::runtime),
+    ("4.3 the boot services are gone", boot_services_gone),
+    ("8.2.1 variables of boot time are gone", boot_variables_gone),
+    ("8.2.1 variables can be read", variables_stay),
+    ("8.2.3 variables can be written", variables_change),
+    ("8.2.4 QueryVariableInfo", variables::query),
+    ("8.3.1 GetTime", misc::get_time),
+    ("4.5 stubs", slots::runtime),
 ];
 
-/// Ends boot services and goes on; from here on lines go to COM1.
-pub fn run(guest: &Guest, report: &mut Report) {
+/// What is checked so of this firmware only.
+const OURS: [Check; 1] = [("3.3 the firmware's own variables", own_variables::own)];
+
+/// What is checked in between: tables of the firmware's are out of reach later.
+const PHYSICAL: [Check; 2] = [
+    ("4.6 ACPI tables", acpi::rsdp),
+    ("4.6.2 EFI_RT_PROPERTIES_TABLE", slots::promises),
+];
+
+/// Ends boot services and goes on; from here on lines go to COM1. At the end
+/// the firmware may be somewhere else.
+pub fn run(guest: &Guest, report: &mut Report) -> Option<Guest> {
+    const NAME: &str = "7.4.6 ExitBootServices";
     let mut map = Map::new();
-    report.note(
-        "exit",
-        "ExitBootServices with a wrong key",
-        wrong_key(guest, &mut map),
-    );
+    report.note(NAME, "a key that never was", wrong_key(guest, &mut map));
+    report.note(NAME, "a key that was", stale_key(guest, &mut map));
+    let tables = memory::allocate(guest, virtual_map::TABLES).ok()?;
+    let pointers = Listener::new(guest).ok()?;
     let listens = events::listen_to_the_end(guest);
-    report.note("exit", "7.4.6 events of the end are created", listens);
+    report.note(NAME, "(events of the end)", listens);
     let left = leave(guest, &mut map);
-    if left.is_ok() {
+    let gone = left.is_ok();
+    if gone {
         output::use_serial();
     }
-    let gone = left.is_ok();
-    report.note("exit", "ExitBootServices", left);
-    if gone {
-        report.note("exit", "7.4.6 the end is told", events::end_was_told());
-        report.note("exit", "interrupts are off", interrupts_off());
-        after(guest, report, "runtime");
-        report.note(
-            "exit",
-            "SetVirtualAddressMap with wrong parameters",
-            bad_map(guest, &mut map),
-        );
-        report.note("exit", "SetVirtualAddressMap", go_virtual(guest, &mut map));
-        after(guest, report, "virtual");
+    report.note(NAME, "the key of the map as it is", left);
+    if !gone {
+        return None;
     }
+    report.note(NAME, "its events are signalled", events::end_was_told());
+    if report.ours {
+        report.note(NAME, "interrupts are off", interrupts_off());
+        report.run(guest, &area("8 at run time", &PHYSICAL[1..]));
+    }
+    report.run(guest, &area("8 at run time", &PHYSICAL[..1]));
+    report.run(guest, &area("8 at run time", &AFTER));
+    if report.ours {
+        report.run(guest, &area("8 at run time", &OURS));
+    }
+    let moved = Os::new(&mut map, tables).run(guest, &pointers, report)?;
+    report.run(&moved, &area("8 at virtual addresses", &AFTER));
+    if report.ours {
+        report.run(&moved, &area("8 at virtual addresses", &OURS));
+    }
+    Some(moved)
 }
 
-fn after(guest: &Guest, report: &mut Report, name: &'static str) {
-    let checks = &AFTER;
-    report.run(guest, &Area { name, checks });
+const fn area(name: &'static str, checks: &'static [Check]) -> Area {
+    Area { name, checks }
 }
 
 fn wrong_key(guest: &Guest, map: &mut Map) -> Outcome {
     map.fetch(guest)?;
     let found = guest.exit_boot_services(guest.handle, map.key.wrapping_add(1));
-    status("ExitBootServices", found, Status::INVALID_PARAMETER)?;
-    // Linux fetches the map again, into the same buffer, and tries again.
+    gives(Status::INVALID_PARAMETER, found)
+}
+
+/// Linux fetches the map again, into the same buffer, and tries again.
+fn stale_key(guest: &Guest, map: &mut Map) -> Outcome {
+    map.fetch(guest)?;
+    memory::allocate(guest, 1)?;
+    let found = guest.exit_boot_services(guest.handle, map.key);
+    gives(Status::INVALID_PARAMETER, found)?;
     map.fetch(guest)
 }
 
@@ -97,11 +120,6 @@ fn boot_services_gone(guest: &Guest) -> Outcome {
         "no console handles",
         handles.into_iter().all(|handle| handle.is_null()),
     )
-}
-
-fn configuration_tables(guest: &Guest) -> Outcome {
-    acpi::rsdp(guest)?;
-    configuration::runtime_services(guest).map(drop)
 }
 
 fn boot_variables_gone(guest: &Guest) -> Outcome {
@@ -140,31 +158,4 @@ fn variables_change(guest: &Guest) -> Outcome {
     equal("entries in the list", variables::count(guest, &NAME)?, 0)?;
     let found = guest.set_variable(NAME.as_ptr(), &VENDOR, RUNTIME, 0, core::ptr::null());
     status("Linux's DUMMY deletion", found, Status::NOT_FOUND)
-}
-
-fn bad_map(guest: &Guest, map: &mut Map) -> Outcome {
-    let (size, stride, start) = (map.size, map.stride, map.as_mut_ptr());
-    let no_version = map.version.wrapping_add(7);
-    let found = guest.set_virtual_address_map(size, stride, no_version, start);
-    status("an unknown version", found, Status::INVALID_PARAMETER)?;
-    let found = guest.set_virtual_address_map(size, 8, map.version, start);
-    status("a stride of 8", found, Status::INVALID_PARAMETER)
-}
-
-/// Every runtime region at the address that it has: Linux maps them so, too,
-/// for as long as it runs.
-fn go_virtual(guest: &Guest, map: &mut Map) -> Outcome {
-    map.keep_runtime_identity();
-    if map.size == 0 {
-        return Err(Failure::new(format_args!(
-            "expected runtime regions, found none"
-        )));
-    }
-    let before = guest.system().runtime_services;
-    let (size, stride, version) = (map.size, map.stride, map.version);
-    let found = guest.set_virtual_address_map(size, stride, version, map.as_mut_ptr());
-    success("SetVirtualAddressMap", found)?;
-    equal("RuntimeServices", guest.system().runtime_services, before)?;
-    let found = guest.set_virtual_address_map(size, stride, version, map.as_mut_ptr());
-    status("a second time", found, Status::UNSUPPORTED)
 }

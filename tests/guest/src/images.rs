@@ -1,31 +1,116 @@
-//! This image as the firmware describes it (UEFI 2.11 §9.1), and the image
-//! services (§7.4) with a program made on the spot.
+//! Images as the firmware describes them (UEFI 2.11 §9.1), and the image services
+//! (§7.4) with programs made on the spot.
 
 use crate::calls::Guest;
+use crate::install::interface;
 use crate::map::Map;
-use crate::report::{Area, Failure, Outcome, equal, holds, status, success};
-use core::mem::offset_of;
+use crate::programs::{
+    ANSWER, APPLICATION, BOOT_DRIVER, FILE_SIZE, IMAGE_SIZE, MACHINE, MAGIC, RAW_POINTER,
+    RUNTIME_DRIVER, SUBSYSTEM, program, returning_code,
+};
+use crate::report::{Area, Failure, Outcome, equal, gives, holds, invalid, one_of, success};
+use crate::start::start;
 use core::ptr;
+use r_efi::efi::protocols::device_path;
 use r_efi::efi::protocols::loaded_image::{self, Protocol as LoadedImage};
-use r_efi::efi::{self, Boolean, BootServices, Handle, Status, SystemTable};
+use r_efi::efi::protocols::loaded_image_device_path as image_path;
+use r_efi::efi::{self, Boolean, Handle, Status};
 
-pub const AREA: Area = Area {
-    name: "images",
+pub const IMAGE: Area = Area {
+    name: "9.1 EFI_LOADED_IMAGE_PROTOCOL",
     checks: &[
         ("this image's protocol", protocol),
         ("this image's memory", memory),
-        ("load options", load_options),
-        ("LoadImage with wrong parameters", wrong_parameters),
-        ("LoadImage of what is no program", not_a_program),
-        ("UnloadImage of an image that never ran", unload),
-        ("StartImage of a program that returns", returns),
-        ("StartImage of a program that calls Exit", exits),
-        ("StartImage of what is no image", start_junk),
+        ("LoadOptions of this image", load_options),
+        ("ParentHandle is who called LoadImage", |g| {
+            with_image(g, |_, image| {
+                equal("ParentHandle", image.parent_handle, g.handle)
+            })
+        }),
+        ("SystemTable is the system table", |g| {
+            with_image(g, |_, image| {
+                equal("SystemTable", image.system_table, g.system_table())
+            })
+        }),
+        ("an image without a device path has none", |g| {
+            with_image(g, |_, image| holds("no path", image.file_path.is_null()))
+        }),
+        ("an image has no LoadOptions of its own", |g| {
+            with_image(g, |_, image| {
+                let options = (image.load_options_size, image.load_options.is_null());
+                equal("size, and whether they are null", options, (0, true))
+            })
+        }),
+        ("an application is of EfiLoaderCode and -Data", |g| {
+            types(g, APPLICATION, (efi::LOADER_CODE, efi::LOADER_DATA))
+        }),
+        (
+            "a boot service driver is of EfiBootServicesCode and -Data",
+            |g| {
+                types(
+                    g,
+                    BOOT_DRIVER,
+                    (efi::BOOT_SERVICES_CODE, efi::BOOT_SERVICES_DATA),
+                )
+            },
+        ),
+        (
+            "a runtime driver is of EfiRuntimeServicesCode and -Data, or refused",
+            runtime_driver,
+        ),
+        ("9.2 FilePath is a copy of the device path", path_copy),
+        (
+            "9.2 EFI_LOADED_IMAGE_DEVICE_PATH_PROTOCOL is a copy of the device path",
+            device_path,
+        ),
+    ],
+};
+
+pub const LOAD: Area = Area {
+    name: "7.4.1 LoadImage",
+    checks: &[
+        ("ImageHandle of NULL", |g| {
+            invalid(load_with(g, g.handle, ptr::null_mut()))
+        }),
+        ("ParentImageHandle of NULL", |g| {
+            invalid(load_with(g, ptr::null_mut(), &mut ptr::null_mut()))
+        }),
+        ("ParentImageHandle that is no handle", |g| {
+            invalid(load_with(g, interface(0x1230), &mut ptr::null_mut()))
+        }),
+        ("ParentImageHandle that is no image", |g| {
+            let console = g.system().console_out_handle;
+            invalid(load_with(g, console, &mut ptr::null_mut()))
+        }),
+        ("neither SourceBuffer nor DevicePath", nothing),
+        ("a DevicePath that leads nowhere", nowhere),
+        ("zeros", |g| refused(load(g, &mut [0; 4096]))),
+        ("a text", text),
+        ("a program that is cut off in its headers", |g| {
+            refused(load(g, &mut good()[..0x100]))
+        }),
+        ("a program that is cut off in a section", |g| {
+            refused(load(g, &mut good()[..0x300]))
+        }),
+        ("a program for another processor", |g| {
+            broken(g, MACHINE, &[0x64, 0xaa])
+        }),
+        ("a program of 32 bits", |g| broken(g, MAGIC, &[0x0b, 0x01])),
+        ("a program that is none of EFI", |g| {
+            broken(g, SUBSYSTEM, &[2])
+        }),
+        ("an image of no bytes", |g| broken(g, IMAGE_SIZE, &[0; 4])),
+        ("a section behind the end of the file", |g| {
+            broken(g, RAW_POINTER, &[0, 0, 1, 0])
+        }),
+        ("headers and sections lie where they have to", placed),
+        ("what a section's file does not fill is zeros", zero_filled),
+        ("the source can be changed afterwards", source_is_copied),
     ],
 };
 
 /// The loaded image protocol of a handle.
-fn image_of(guest: &Guest, handle: Handle) -> Result<&LoadedImage, Failure> {
+pub fn image_of(guest: &Guest, handle: Handle) -> Result<&LoadedImage, Failure> {
     let found = guest.interface::<LoadedImage>(handle, &loaded_image::PROTOCOL_GUID);
     let image = found.map_err(|status| Failure::new(format_args!("HandleProtocol: {status}")))?;
     // SAFETY: the firmware's protocol, which lives as long as the image.
@@ -45,7 +130,7 @@ fn memory(guest: &Guest) -> Outcome {
     let start = image.image_base.addr();
     let range = start..start + image.image_size as usize;
     let code = memory as *const () as usize;
-    let data = AREA.checks.as_ptr().addr();
+    let data = LOAD.checks.as_ptr().addr();
     holds(
         "ImageBase and ImageSize around this code",
         range.contains(&code),
@@ -94,69 +179,6 @@ pub fn has_option(guest: &Guest, word: &str) -> bool {
     options.windows(word.len()).any(here)
 }
 
-/// What the programs below return.
-const ANSWER: Status = Status::ABORTED;
-
-const FILE_SIZE: usize = 0x400;
-const CODE: usize = 0x200;
-
-/// The smallest PE32+ program: one section at 0x1000, with `code`.
-fn program(code: &[u8]) -> [u8; FILE_SIZE] {
-    let mut file = [0; FILE_SIZE];
-    let mut put = |offset: usize, bytes: &[u8]| {
-        file[offset..offset + bytes.len()].copy_from_slice(bytes);
-    };
-    put(0, b"MZ");
-    put(0x3c, &0x40_u32.to_le_bytes());
-    put(0x40, b"PE\0\0");
-    put(0x44, &[0x64, 0x86, 1, 0]); // x86-64, one section
-    put(0x54, &[0xa0, 0, 0x22, 0]); // optional header size; executable, large addresses
-    put(0x58, &[0x0b, 0x02]); // PE32+
-    put(0x5c, &0x200_u32.to_le_bytes()); // SizeOfCode
-    put(0x68, &0x1000_u32.to_le_bytes()); // entry point
-    put(0x6c, &0x1000_u32.to_le_bytes()); // BaseOfCode
-    put(0x78, &0x1000_u32.to_le_bytes()); // SectionAlignment
-    put(0x7c, &0x200_u32.to_le_bytes()); // FileAlignment
-    put(0x90, &0x2000_u32.to_le_bytes()); // SizeOfImage
-    put(0x94, &0x200_u32.to_le_bytes()); // SizeOfHeaders
-    put(0x9c, &10_u16.to_le_bytes()); // EFI application
-    put(0xc4, &6_u32.to_le_bytes()); // NumberOfRvaAndSizes, all empty
-    put(0xf8, b".text\0\0\0");
-    put(0x100, &0x200_u32.to_le_bytes()); // VirtualSize
-    put(0x104, &0x1000_u32.to_le_bytes()); // VirtualAddress
-    put(0x108, &0x200_u32.to_le_bytes()); // SizeOfRawData
-    put(0x10c, &(CODE as u32).to_le_bytes()); // PointerToRawData
-    put(0x11c, &0x6000_0020_u32.to_le_bytes()); // code, read, execute
-    put(CODE, code);
-    file
-}
-
-/// `mov rax, ANSWER; ret`
-fn returning_code() -> [u8; 11] {
-    let mut code = [0; 11];
-    code[..2].copy_from_slice(&[0x48, 0xb8]);
-    code[2..10].copy_from_slice(&ANSWER.as_usize().to_le_bytes());
-    code[10] = 0xc3;
-    code
-}
-
-/// `Exit(handle, ANSWER, 0, NULL)`, which must not come back to the `ud2`.
-fn exiting_code() -> [u8; 32] {
-    let mut code = [0; 32];
-    let boot = offset_of!(SystemTable, boot_services) as u8;
-    let exit = offset_of!(BootServices, exit) as u32;
-    code[..4].copy_from_slice(&[0x48, 0x83, 0xec, 0x28]); // sub rsp, 0x28
-    code[4..8].copy_from_slice(&[0x48, 0x8b, 0x42, boot]); // mov rax, [rdx + boot]
-    code[8..10].copy_from_slice(&[0x48, 0xba]); // mov rdx, ANSWER
-    code[10..18].copy_from_slice(&ANSWER.as_usize().to_le_bytes());
-    code[18..21].copy_from_slice(&[0x45, 0x31, 0xc0]); // xor r8d, r8d
-    code[21..24].copy_from_slice(&[0x45, 0x31, 0xc9]); // xor r9d, r9d
-    code[24..26].copy_from_slice(&[0xff, 0x90]); // call [rax + exit]
-    code[26..30].copy_from_slice(&exit.to_le_bytes());
-    code[30..].copy_from_slice(&[0x0f, 0x0b]); // ud2
-    code
-}
-
 fn load(guest: &Guest, file: &mut [u8]) -> Result<Handle, Status> {
     let mut handle = ptr::null_mut();
     let (source, size) = (file.as_mut_ptr().cast(), file.len());
@@ -174,90 +196,181 @@ fn load(guest: &Guest, file: &mut [u8]) -> Result<Handle, Status> {
     }
 }
 
-/// A program with `code`, loaded.
-pub fn loaded(guest: &Guest, code: &[u8]) -> Result<Handle, Failure> {
-    let found = load(guest, &mut program(code));
+pub fn loaded(guest: &Guest, file: &[u8; FILE_SIZE]) -> Result<Handle, Failure> {
+    let found = load(guest, &mut { *file });
     found.map_err(|status| Failure::new(format_args!("LoadImage: {status}")))
 }
 
-fn wrong_parameters(guest: &Guest) -> Outcome {
-    let mut file = program(&returning_code());
-    let source = file.as_mut_ptr().cast();
-    let none = ptr::null_mut();
-    let mut handle = none;
-    let call = |parent, source, handle| {
-        guest.load_image(
-            Boolean::FALSE,
-            parent,
-            ptr::null_mut(),
-            source,
-            FILE_SIZE,
-            handle,
-        )
-    };
-    let found = call(guest.handle, source, ptr::null_mut());
-    status("no place for the handle", found, Status::INVALID_PARAMETER)?;
-    let found = call(none, source, &mut handle);
-    status("no parent", found, Status::INVALID_PARAMETER)?;
-    let found = call(guest.handle, none, &mut handle);
-    status("neither source nor path", found, Status::NOT_FOUND)
+/// A program that is right.
+pub fn good() -> [u8; FILE_SIZE] {
+    program(&returning_code(ANSWER))
 }
 
-fn not_a_program(guest: &Guest) -> Outcome {
-    let refused = |found| {
-        let understood = matches!(found, Err(Status::LOAD_ERROR | Status::UNSUPPORTED));
-        holds("LOAD_ERROR or UNSUPPORTED", understood)
-    };
-    refused(load(guest, &mut [0; 4096]))?;
+/// The same of another kind.
+pub fn driver(subsystem: u8, returned: Status) -> [u8; FILE_SIZE] {
+    let mut file = program(&returning_code(returned));
+    file[SUBSYSTEM] = subsystem;
+    file
+}
+
+/// Loads an image, looks at it and unloads it.
+fn with_image(guest: &Guest, look: impl FnOnce(Handle, &LoadedImage) -> Outcome) -> Outcome {
+    with_file(guest, &good(), look)
+}
+
+fn with_file(
+    guest: &Guest,
+    file: &[u8; FILE_SIZE],
+    look: impl FnOnce(Handle, &LoadedImage) -> Outcome,
+) -> Outcome {
+    let handle = loaded(guest, file)?;
+    let outcome = look(handle, image_of(guest, handle)?);
+    success("UnloadImage", guest.unload_image(handle))?;
+    outcome
+}
+
+fn types(guest: &Guest, subsystem: u8, expected: (u32, u32)) -> Outcome {
+    types_of(guest, &driver(subsystem, Status::SUCCESS), expected)
+}
+
+fn types_of(guest: &Guest, file: &[u8; FILE_SIZE], expected: (u32, u32)) -> Outcome {
+    with_file(guest, file, |_, image| {
+        let types = (image.image_code_type, image.image_data_type);
+        equal("types", types, expected)?;
+        let mut map = Map::new();
+        map.fetch(guest)?;
+        let ty = map.at(image.image_base.addr() as u64).map(|d| d.r#type);
+        equal("type in the memory map", ty, Some(expected.0))
+    })
+}
+
+fn runtime_driver(guest: &Guest) -> Outcome {
+    let file = driver(RUNTIME_DRIVER, Status::SUCCESS);
+    match load(guest, &mut { file }) {
+        Err(found) => gives(Status::UNSUPPORTED, found),
+        Ok(handle) => {
+            success("UnloadImage", guest.unload_image(handle))?;
+            let types = (efi::RUNTIME_SERVICES_CODE, efi::RUNTIME_SERVICES_DATA);
+            types_of(guest, &file, types)
+        }
+    }
+}
+
+/// A device path that leads nowhere: a vendor's media node.
+const PATH: [u8; 24] = [
+    0x04, 0x03, 0x14, 0x00, 0x44, 0x11, 0x5c, 0x88, 0x1d, 0x9b, 0x6a, 0x45, 0xb2, 0x04, 0xc6, 0x3f,
+    0x90, 0x52, 0x7e, 0x28, 0x7f, 0xff, 0x04, 0x00,
+];
+
+fn load_from(
+    guest: &Guest,
+    path: &mut [u8; 24],
+    file: Option<&mut [u8]>,
+) -> Result<Handle, Status> {
+    let mut handle = ptr::null_mut();
+    let path = path.as_mut_ptr().cast();
+    let (source, size) = file.map_or((ptr::null_mut(), 0), |file| (file.as_mut_ptr(), file.len()));
+    let source = source.cast();
+    match guest.load_image(
+        Boolean::FALSE,
+        guest.handle,
+        path,
+        source,
+        size,
+        &mut handle,
+    ) {
+        Status::SUCCESS => Ok(handle),
+        status => Err(status),
+    }
+}
+
+/// Loads from [`PATH`] and compares the path that `find` finds.
+fn path_from(
+    guest: &Guest,
+    find: impl FnOnce(Handle, &LoadedImage) -> Result<*mut [u8; 24], Status>,
+) -> Outcome {
+    let mut path = PATH;
+    let handle = load_from(guest, &mut path, Some(&mut good()));
+    let handle = handle.map_err(|status| Failure::new(format_args!("LoadImage: {status}")))?;
+    path.fill(0);
+    let found = find(handle, image_of(guest, handle)?);
+    // SAFETY: a device path of 24 bytes, which [`PATH`] is, or shorter ones,
+    // which lie in memory that goes on.
+    let found = found.map(|path| unsafe { path.read_unaligned() });
+    success("UnloadImage", guest.unload_image(handle))?;
+    equal("path", found, Ok(PATH))
+}
+
+fn path_copy(guest: &Guest) -> Outcome {
+    path_from(guest, |_, image| Ok(image.file_path.cast()))
+}
+
+fn device_path(guest: &Guest) -> Outcome {
+    path_from(guest, |handle, _| {
+        guest.interface(handle, &image_path::PROTOCOL_GUID)
+    })
+}
+
+fn load_with(guest: &Guest, parent: Handle, handle: *mut Handle) -> Status {
+    let mut file = good();
+    let source = file.as_mut_ptr().cast();
+    let path: *mut device_path::Protocol = ptr::null_mut();
+    guest.load_image(Boolean::FALSE, parent, path, source, FILE_SIZE, handle)
+}
+
+fn nothing(guest: &Guest) -> Outcome {
+    let (path, source) = (ptr::null_mut(), ptr::null_mut());
+    let mut handle = ptr::null_mut();
+    let found = guest.load_image(Boolean::FALSE, guest.handle, path, source, 0, &mut handle);
+    gives(Status::NOT_FOUND, found)
+}
+
+fn nowhere(guest: &Guest) -> Outcome {
+    let found = load_from(guest, &mut { PATH }, None);
+    gives(Status::NOT_FOUND, found.err().unwrap_or(Status::SUCCESS))
+}
+
+fn refused(found: Result<Handle, Status>) -> Outcome {
+    let right = [Status::LOAD_ERROR, Status::UNSUPPORTED];
+    one_of(right, found.err().unwrap_or(Status::SUCCESS))
+}
+
+fn text(guest: &Guest) -> Outcome {
     const TEXT: &[u8] = b"this is a text file, not a program\n";
     let mut text: [u8; 2048] = core::array::from_fn(|i| TEXT[i % TEXT.len()]);
-    refused(load(guest, &mut text))?;
-    let mut cut_off = program(&returning_code());
-    refused(load(guest, &mut cut_off[..0x100]))?;
-    let mut arm64 = program(&returning_code());
-    arm64[0x44..0x46].copy_from_slice(&0xaa64_u16.to_le_bytes());
-    refused(load(guest, &mut arm64))
+    refused(load(guest, &mut text))
 }
 
-/// Checks that a handle stands for an image no more.
-fn gone(guest: &Guest, handle: Handle) -> Outcome {
-    holds("an image that is gone", image_of(guest, handle).is_err())
+/// A program with other bytes at an offset.
+fn broken(guest: &Guest, offset: usize, bytes: &[u8]) -> Outcome {
+    let mut file = good();
+    file[offset..offset + bytes.len()].copy_from_slice(bytes);
+    refused(load(guest, &mut file))
 }
 
-fn unload(guest: &Guest) -> Outcome {
-    let handle = loaded(guest, &returning_code())?;
-    let image = image_of(guest, handle)?;
-    equal("ParentHandle", image.parent_handle, guest.handle)?;
-    holds("a size of two pages or more", image.image_size >= 0x2000)?;
-    success("UnloadImage", guest.unload_image(handle))?;
-    gone(guest, handle)?;
-    let found = guest.unload_image(handle);
-    status("UnloadImage", found, Status::INVALID_PARAMETER)
+fn bytes<const N: usize>(image: &LoadedImage, offset: usize) -> [u8; N] {
+    let start = image.image_base.cast::<u8>().wrapping_add(offset);
+    // SAFETY: inside the image, which has two pages.
+    unsafe { start.cast::<[u8; N]>().read() }
 }
 
-/// Starts a program, which must end with [`ANSWER`] and be unloaded.
-fn run(guest: &Guest, code: &[u8]) -> Outcome {
-    let handle = loaded(guest, code)?;
-    let (mut size, mut data) = (1, ptr::null_mut());
-    let found = guest.start_image(handle, &mut size, &mut data);
-    status("StartImage", found, ANSWER)?;
-    equal("exit data", (size, data.is_null()), (0, true))?;
-    gone(guest, handle)
+fn placed(guest: &Guest) -> Outcome {
+    with_image(guest, |_, image| {
+        holds("two pages or more", image.image_size >= 0x2000)?;
+        equal("headers", bytes(image, 0), *b"MZ")?;
+        equal("code", bytes(image, 0x1000), returning_code(ANSWER))
+    })
 }
 
-fn returns(guest: &Guest) -> Outcome {
-    run(guest, &returning_code())
+fn zero_filled(guest: &Guest) -> Outcome {
+    with_image(guest, |_, image| {
+        equal("bytes", bytes(image, 0x1200), [0; 0xe00])
+    })
 }
 
-fn exits(guest: &Guest) -> Outcome {
-    run(guest, &exiting_code())
-}
-
-fn start_junk(guest: &Guest) -> Outcome {
-    let (mut size, mut data) = (0, ptr::null_mut());
-    let found = guest.start_image(ptr::null_mut(), &mut size, &mut data);
-    status("StartImage", found, Status::INVALID_PARAMETER)?;
-    let console = guest.system().console_out_handle;
-    let found = guest.start_image(console, &mut size, &mut data);
-    status("StartImage", found, Status::INVALID_PARAMETER)
+fn source_is_copied(guest: &Guest) -> Outcome {
+    let mut file = good();
+    let handle = load(guest, &mut file).unwrap_or(ptr::null_mut());
+    file.fill(0xcc);
+    gives(ANSWER, start(guest, handle))
 }

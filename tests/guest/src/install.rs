@@ -4,7 +4,7 @@
 
 use crate::calls::Guest;
 use crate::protocols::UNKNOWN;
-use crate::report::{Area, Failure, Outcome, equal, holds, status, success};
+use crate::report::{Area, Failure, Outcome, equal, gives, holds, invalid, status, success};
 use core::ffi::c_void;
 use core::mem::transmute;
 use core::ptr;
@@ -13,22 +13,87 @@ use r_efi::efi::{
     self, BootInstallMultipleProtocolInterfaces as InstallSlot, Guid, Handle, Status,
 };
 
-pub const AREA: Area = Area {
-    name: "install",
+pub const INSTALL: Area = Area {
+    name: "7.3.2 InstallProtocolInterface",
     checks: &[
-        ("a protocol on a new handle", life),
+        ("a protocol on a new handle, and another one", life),
         ("a protocol without an interface", tag),
         ("a protocol that is there already", twice),
-        ("another interface", reinstall),
-        ("wrong parameters", wrong_parameters),
+        ("one interface on two handles", on_two),
+        ("Handle of NULL", |g| {
+            let null = ptr::null_mut();
+            invalid(g.install_protocol_interface(null, &UNKNOWN, NATIVE, null.cast()))
+        }),
+        ("Handle that is none", |g| {
+            let mut handle = interface(0x1230);
+            invalid(g.install_protocol_interface(&mut handle, &UNKNOWN, NATIVE, interface(0)))
+        }),
+        ("Protocol of NULL", |g| {
+            let mut handle = ptr::null_mut();
+            invalid(g.install_protocol_interface(&mut handle, ptr::null(), NATIVE, interface(0)))
+        }),
+        ("InterfaceType other than EFI_NATIVE_INTERFACE", |g| {
+            let mut handle = ptr::null_mut();
+            invalid(g.install_protocol_interface(&mut handle, &UNKNOWN, NATIVE + 1, interface(0)))
+        }),
+    ],
+};
+
+pub const UNINSTALL: Area = Area {
+    name: "7.3.3 UninstallProtocolInterface",
+    checks: &[
+        ("the last protocol takes the handle along", last_one),
+        ("a handle that is gone", gone_already),
+        ("an interface that is another one", other_interface),
+        ("a protocol that is not there", |g| {
+            not_found(g.uninstall_protocol_interface(g.handle, &UNKNOWN, interface(0)))
+        }),
+        ("Handle of NULL", |g| {
+            invalid(g.uninstall_protocol_interface(ptr::null_mut(), &UNKNOWN, interface(0)))
+        }),
+        ("Protocol of NULL", |g| {
+            invalid(g.uninstall_protocol_interface(g.handle, ptr::null(), interface(0)))
+        }),
+    ],
+};
+
+pub const REINSTALL: Area = Area {
+    name: "7.3.4 ReinstallProtocolInterface",
+    checks: &[
+        ("another interface", |g| reinstalled(g, 7)),
+        ("the same interface", |g| reinstalled(g, 1)),
+        ("no interface", |g| reinstalled(g, 0)),
+        ("an interface that is not there", reinstall_other),
+        ("a protocol that is not there", |g| {
+            let (old, new) = (interface(0), interface(1));
+            not_found(g.reinstall_protocol_interface(g.handle, &UNKNOWN, old, new))
+        }),
+        ("Handle of NULL", |g| {
+            let none = interface(0);
+            invalid(g.reinstall_protocol_interface(none, &UNKNOWN, none, none))
+        }),
+        ("Protocol of NULL", |g| {
+            let none = interface(0);
+            invalid(g.reinstall_protocol_interface(g.handle, ptr::null(), none, none))
+        }),
+    ],
+};
+
+pub const MULTIPLE: Area = Area {
+    name: "7.3.17 Install- and UninstallMultipleProtocolInterfaces",
+    checks: &[
         ("no protocols at all", none),
         ("one protocol", one),
+        ("a protocol that is there already", one_twice),
+        ("Handle of NULL", one_nowhere),
         ("five protocols", five),
         ("all protocols or none", all_or_none),
         ("the removal of all protocols or none", remove_all_or_none),
         ("a device path that is there already", known_path),
     ],
 };
+
+const NATIVE: u32 = efi::NATIVE_INTERFACE;
 
 /// Protocols of these checks, by number.
 pub const fn protocol(number: u8) -> Guid {
@@ -119,53 +184,65 @@ fn tag(guest: &Guest) -> Outcome {
 fn twice(guest: &Guest) -> Outcome {
     let mut handle = installed(guest, 1)?;
     let found = install(guest, &mut handle, 1);
-    status("InstallProtocolInterface", found, Status::INVALID_PARAMETER)?;
     success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
-    let found = uninstall(guest, handle, 1);
-    status(
-        "UninstallProtocolInterface",
-        found,
-        Status::INVALID_PARAMETER,
-    )
+    invalid(found)
 }
 
-fn reinstall(guest: &Guest) -> Outcome {
+fn on_two(guest: &Guest) -> Outcome {
+    let (first, second) = (installed(guest, 1)?, installed(guest, 1)?);
+    holds("two handles", first != second)?;
+    success("the first", uninstall(guest, first, 1))?;
+    has(guest, second, 1)?;
+    success("the second", uninstall(guest, second, 1))
+}
+
+fn not_found(found: Status) -> Outcome {
+    gives(Status::NOT_FOUND, found)
+}
+
+fn last_one(guest: &Guest) -> Outcome {
+    let mut handle = installed(guest, 1)?;
+    success("InstallProtocolInterface", install(guest, &mut handle, 2))?;
+    success("the first", uninstall(guest, handle, 1))?;
+    has(guest, handle, 2)?;
+    success("the last", uninstall(guest, handle, 2))?;
+    gone(guest, handle)
+}
+
+fn gone_already(guest: &Guest) -> Outcome {
+    let handle = installed(guest, 1)?;
+    success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
+    invalid(uninstall(guest, handle, 1))
+}
+
+fn other_interface(guest: &Guest) -> Outcome {
+    let handle = installed(guest, 1)?;
+    let found = guest.uninstall_protocol_interface(handle, &protocol(1), interface(2));
+    success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
+    not_found(found)
+}
+
+/// Puts interface `number` in the place of that of `protocol(1)`, and back.
+fn reinstalled(guest: &Guest, number: usize) -> Outcome {
     let handle = installed(guest, 1)?;
     let call = |old, new| {
-        guest.reinstall_protocol_interface(handle, &protocol(1), interface(old), interface(new))
+        let found = guest.reinstall_protocol_interface(handle, &protocol(1), old, new);
+        success("ReinstallProtocolInterface", found)
     };
-    status(
-        "an interface that is not there",
-        call(7, 8),
-        Status::NOT_FOUND,
-    )?;
-    success("ReinstallProtocolInterface", call(1, 7))?;
+    call(interface(1), interface(number))?;
     let found = guest.interface(handle, &protocol(1));
-    equal("interface", found, Ok(interface(7)))?;
-    status(
-        "the old interface",
-        uninstall(guest, handle, 1),
-        Status::NOT_FOUND,
-    )?;
-    success("ReinstallProtocolInterface", call(7, 1))?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
+    call(interface(number), interface(1))?;
+    success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
+    equal("interface", found, Ok(interface(number)))
 }
 
-fn wrong_parameters(guest: &Guest) -> Outcome {
-    let (mut handle, none) = (ptr::null_mut(), ptr::null_mut());
-    let kind = efi::NATIVE_INTERFACE;
-    let call = |handle, guid, kind| guest.install_protocol_interface(handle, guid, kind, none);
-    let invalid = |what, found| status(what, found, Status::INVALID_PARAMETER);
-    invalid("no handle", call(ptr::null_mut(), &UNKNOWN, kind))?;
-    invalid("no protocol", call(&mut handle, ptr::null(), kind))?;
-    invalid("not native", call(&mut handle, &UNKNOWN, 1))?;
-    invalid("not a handle", call(&mut interface(0x1234), &UNKNOWN, kind))?;
-    let found = guest.uninstall_protocol_interface(guest.handle, ptr::null(), none);
-    invalid("no protocol", found)?;
-    let found = guest.uninstall_protocol_interface(guest.handle, &UNKNOWN, none);
-    status("UninstallProtocolInterface", found, Status::NOT_FOUND)?;
-    let found = guest.reinstall_protocol_interface(none, &UNKNOWN, none, none);
-    invalid("no handle", found)
+fn reinstall_other(guest: &Guest) -> Outcome {
+    let handle = installed(guest, 1)?;
+    let (old, new) = (interface(7), interface(8));
+    let found = guest.reinstall_protocol_interface(handle, &protocol(1), old, new);
+    has(guest, handle, 1)?;
+    success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
+    not_found(found)
 }
 
 /// A protocol and its interface, as arguments.
@@ -251,20 +328,23 @@ fn none(guest: &Guest) -> Outcome {
 fn one(guest: &Guest) -> Outcome {
     let (mut handle, guid) = (ptr::null_mut(), protocol(1));
     let pair = (&guid, interface(1));
-    success(
-        "InstallMultiple",
-        with_one(installer(guest), &mut handle, pair),
-    )?;
+    success("install", with_one(installer(guest), &mut handle, pair))?;
     has(guest, handle, 1)?;
-    let found = with_one(installer(guest), &mut handle, pair);
-    status("once more", found, Status::INVALID_PARAMETER)?;
-    let found = with_one(installer(guest), ptr::null_mut(), pair);
-    status("no handle", found, Status::INVALID_PARAMETER)?;
-    success(
-        "UninstallMultiple",
-        with_one(remover(guest), handle.cast(), pair),
-    )?;
+    let found = with_one(remover(guest), handle.cast(), pair);
+    success("uninstall", found)?;
     gone(guest, handle)
+}
+
+fn one_twice(guest: &Guest) -> Outcome {
+    let (mut handle, guid) = (installed(guest, 1)?, protocol(1));
+    let found = with_one(installer(guest), &mut handle, (&guid, interface(1)));
+    success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
+    invalid(found)
+}
+
+fn one_nowhere(guest: &Guest) -> Outcome {
+    let pair = (&protocol(1), interface(1));
+    invalid(with_one(installer(guest), ptr::null_mut(), pair))
 }
 
 fn five(guest: &Guest) -> Outcome {

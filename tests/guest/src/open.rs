@@ -1,41 +1,101 @@
-//! Opening protocols, and who has them open (UEFI 2.11 §7.3.9-7.3.11, §7.3.14).
+//! Opening protocols, in all combinations of attributes (UEFI 2.11 §7.3.9).
 
 use crate::calls::Guest;
 use crate::install::{installed, interface, protocol, uninstall};
-use crate::pool;
 use crate::protocols::UNKNOWN;
-use crate::report::{Area, Failure, Outcome, equal, holds, status, success};
+use crate::report::{Area, Outcome, equal, gives, invalid, status, success};
 use core::ffi::c_void;
 use core::ptr;
 use r_efi::efi::{
     self, Guid, Handle, OPEN_PROTOCOL_BY_CHILD_CONTROLLER as BY_CHILD,
-    OPEN_PROTOCOL_BY_DRIVER as BY_DRIVER, OPEN_PROTOCOL_EXCLUSIVE as EXCLUSIVE,
-    OPEN_PROTOCOL_GET_PROTOCOL as GET, OpenProtocolInformationEntry as Entry, Status,
+    OPEN_PROTOCOL_BY_DRIVER as BY_DRIVER, OPEN_PROTOCOL_BY_HANDLE_PROTOCOL as BY_HANDLE,
+    OPEN_PROTOCOL_EXCLUSIVE as EXCLUSIVE, OPEN_PROTOCOL_GET_PROTOCOL as GET, Status,
 };
 
-pub const AREA: Area = Area {
-    name: "open",
+pub const OPEN: Area = Area {
+    name: "7.3.9 OpenProtocol",
     checks: &[
-        ("OpenProtocol as anyone may", get),
-        ("OpenProtocol to test", test),
-        ("OpenProtocol of a protocol that is not there", unknown),
-        ("OpenProtocol with wrong parameters", wrong_parameters),
-        ("one driver at a time", one_driver),
-        ("a driver and an exclusive user", exclusive),
-        ("a child's use of its parent", child),
-        ("an interface in use stays", stays),
-        ("OpenProtocolInformation", information),
-        ("CloseProtocol with wrong parameters", close_wrong),
-        ("ProtocolsPerHandle", per_handle),
+        ("GET_PROTOCOL without an agent", |g| by_anyone(g, GET)),
+        ("BY_HANDLE_PROTOCOL without an agent", |g| {
+            by_anyone(g, BY_HANDLE)
+        }),
+        ("TEST_PROTOCOL of a protocol that is there", |g| {
+            test(g, &protocol(1), Status::SUCCESS)
+        }),
+        ("TEST_PROTOCOL of one that is not", |g| {
+            test(g, &UNKNOWN, Status::UNSUPPORTED)
+        }),
+        ("a protocol that is not there", unknown),
+        ("Attributes that are no combination", no_mode),
+        ("Handle of NULL", |g| {
+            invalid(open(g, NONE, NONE, NONE, GET).0)
+        }),
+        ("Handle that is none", |g| {
+            invalid(open(g, interface(0x1230), NONE, NONE, GET).0)
+        }),
+        ("Protocol of NULL", no_protocol),
+        ("Interface of NULL", no_interface),
+        ("Interface of NULL to test", |g| {
+            test(g, &protocol(1), Status::SUCCESS)
+        }),
+        ("no agent BY_CHILD_CONTROLLER", |g| no_agent(g, BY_CHILD)),
+        ("no agent BY_DRIVER", |g| no_agent(g, BY_DRIVER)),
+        ("no agent BY_DRIVER | EXCLUSIVE", |g| {
+            no_agent(g, BY_DRIVER | EXCLUSIVE)
+        }),
+        ("no agent EXCLUSIVE", |g| no_agent(g, EXCLUSIVE)),
+        ("no controller BY_CHILD_CONTROLLER", |g| {
+            no_controller(g, BY_CHILD)
+        }),
+        ("no controller BY_DRIVER", |g| no_controller(g, BY_DRIVER)),
+        ("no controller BY_DRIVER | EXCLUSIVE", |g| {
+            no_controller(g, BY_DRIVER | EXCLUSIVE)
+        }),
+        ("no controller EXCLUSIVE", no_controller_needed),
+        ("a handle as its own child", own_child),
+        ("who has it open: nobody", |g| held(g, None)),
+        ("who has it open: GET_PROTOCOL", |g| held(g, Some(GET))),
+        ("who has it open: BY_HANDLE_PROTOCOL", |g| {
+            held(g, Some(BY_HANDLE))
+        }),
+        ("who has it open: BY_CHILD_CONTROLLER", |g| {
+            held(g, Some(BY_CHILD))
+        }),
+        ("who has it open: BY_DRIVER", |g| held(g, Some(BY_DRIVER))),
+        ("who has it open: BY_DRIVER | EXCLUSIVE", |g| {
+            held(g, Some(BY_DRIVER | EXCLUSIVE))
+        }),
+        ("who has it open: EXCLUSIVE", |g| held(g, Some(EXCLUSIVE))),
+        ("BY_DRIVER again is EFI_ALREADY_STARTED", |g| {
+            again(g, BY_DRIVER)
+        }),
+        ("BY_DRIVER | EXCLUSIVE again is EFI_ALREADY_STARTED", |g| {
+            again(g, BY_DRIVER | EXCLUSIVE)
+        }),
+        ("another driver once the first has closed it", one_driver),
+        (
+            "GET_PROTOCOL and BY_HANDLE_PROTOCOL do not keep an interface",
+            |g| {
+                leaves(g, GET)?;
+                leaves(g, BY_HANDLE)
+            },
+        ),
+        ("BY_CHILD_CONTROLLER keeps an interface", child),
+        ("BY_DRIVER keeps an interface", |g| stays(g, BY_DRIVER)),
+        ("BY_DRIVER | EXCLUSIVE keeps an interface", |g| {
+            stays(g, BY_DRIVER | EXCLUSIVE)
+        }),
+        ("EXCLUSIVE keeps an interface", |g| stays(g, EXCLUSIVE)),
     ],
 };
 
-const NONE: Handle = ptr::null_mut();
+/// No handle.
+pub const NONE: Handle = ptr::null_mut();
 /// What is in the place for an interface before a call.
 const UNTOUCHED: usize = 0xdead;
 
 /// Opens `protocol(1)`: the status, and the interface or what is left there.
-fn open(
+pub fn open(
     guest: &Guest,
     handle: Handle,
     agent: Handle,
@@ -47,12 +107,13 @@ fn open(
     (status, found)
 }
 
-fn close(guest: &Guest, handle: Handle, agent: Handle, controller: Handle) -> Status {
+/// Closes `protocol(1)`.
+pub fn close(guest: &Guest, handle: Handle, agent: Handle, controller: Handle) -> Status {
     guest.close_protocol(handle, &protocol(1), agent, controller)
 }
 
 /// What a successful [`open`] gives.
-fn opened() -> (Status, *mut c_void) {
+pub fn opened() -> (Status, *mut c_void) {
     (Status::SUCCESS, interface(1))
 }
 
@@ -60,27 +121,38 @@ fn refused() -> (Status, *mut c_void) {
     (Status::ACCESS_DENIED, interface(UNTOUCHED))
 }
 
-fn get(guest: &Guest) -> Outcome {
+/// Does `act` with a new handle that has `protocol(1)`, and removes it.
+pub fn with_handle(guest: &Guest, act: impl FnOnce(Handle) -> Outcome) -> Outcome {
     let handle = installed(guest, 1)?;
-    for mode in [GET, efi::OPEN_PROTOCOL_BY_HANDLE_PROTOCOL] {
-        equal("by nobody", open(guest, handle, NONE, NONE, mode), opened())?;
-        equal(
-            "by us",
-            open(guest, handle, guest.handle, NONE, mode),
-            opened(),
-        )?;
-    }
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
+    let outcome = act(handle);
+    success("UninstallProtocolInterface", uninstall(guest, handle, 1))?;
+    outcome
 }
 
-fn test(guest: &Guest) -> Outcome {
-    let handle = installed(guest, 1)?;
-    let mode = efi::OPEN_PROTOCOL_TEST_PROTOCOL;
-    let call =
-        |protocol: &Guid| guest.open_protocol(handle, protocol, ptr::null_mut(), NONE, NONE, mode);
-    success("a protocol that is there", call(&protocol(1)))?;
-    status("one that is not", call(&UNKNOWN), Status::UNSUPPORTED)?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
+/// As [`with_handle`], with another handle that has `protocol(2)`.
+pub fn with_two(guest: &Guest, act: impl FnOnce(Handle, Handle) -> Outcome) -> Outcome {
+    with_handle(guest, |handle| {
+        let other = installed(guest, 2)?;
+        let outcome = act(handle, other);
+        success("UninstallProtocolInterface", uninstall(guest, other, 2))?;
+        outcome
+    })
+}
+
+fn by_anyone(guest: &Guest, mode: u32) -> Outcome {
+    with_handle(guest, |handle| {
+        equal("interface", open(guest, handle, NONE, NONE, mode), opened())
+    })
+}
+
+fn test(guest: &Guest, protocol: &Guid, expected: Status) -> Outcome {
+    with_handle(guest, |handle| {
+        let (null, mode) = (ptr::null_mut(), efi::OPEN_PROTOCOL_TEST_PROTOCOL);
+        gives(
+            expected,
+            guest.open_protocol(handle, protocol, null, NONE, NONE, mode),
+        )
+    })
 }
 
 fn unknown(guest: &Guest) -> Outcome {
@@ -92,180 +164,187 @@ fn unknown(guest: &Guest) -> Outcome {
     )
 }
 
-fn wrong_parameters(guest: &Guest) -> Outcome {
-    let handle = installed(guest, 1)?;
-    let invalid = (Status::INVALID_PARAMETER, interface(UNTOUCHED));
-    let call = |agent, controller, mode| open(guest, handle, agent, controller, mode);
-    for mode in [0, 3, 0x18, 0x40, EXCLUSIVE | GET] {
+/// The seven combinations of attributes that there are.
+const MODES: [u32; 7] = [
+    BY_HANDLE,
+    GET,
+    efi::OPEN_PROTOCOL_TEST_PROTOCOL,
+    BY_CHILD,
+    BY_DRIVER,
+    BY_DRIVER | EXCLUSIVE,
+    EXCLUSIVE,
+];
+
+fn no_mode(guest: &Guest) -> Outcome {
+    with_two(guest, |handle, other| {
+        let mut others = (0..0x100)
+            .chain([u32::MAX, 1 << 31])
+            .filter(|mode| !MODES.contains(mode));
+        others.try_for_each(|mode| {
+            let found = open(guest, handle, guest.handle, other, mode);
+            equal(
+                "no such mode",
+                found,
+                (Status::INVALID_PARAMETER, interface(UNTOUCHED)),
+            )
+        })
+    })
+}
+
+fn no_protocol(guest: &Guest) -> Outcome {
+    let mut found = interface(0);
+    invalid(guest.open_protocol(guest.handle, ptr::null(), &mut found, NONE, NONE, GET))
+}
+
+fn no_interface(guest: &Guest) -> Outcome {
+    with_handle(guest, |handle| {
+        let null = ptr::null_mut();
+        invalid(guest.open_protocol(handle, &protocol(1), null, NONE, NONE, GET))
+    })
+}
+
+fn no_agent(guest: &Guest, mode: u32) -> Outcome {
+    with_two(guest, |handle, other| {
+        invalid(open(guest, handle, NONE, other, mode).0)
+    })
+}
+
+fn no_controller(guest: &Guest, mode: u32) -> Outcome {
+    with_handle(guest, |handle| {
+        invalid(open(guest, handle, guest.handle, NONE, mode).0)
+    })
+}
+
+fn no_controller_needed(guest: &Guest) -> Outcome {
+    with_handle(guest, |handle| {
         equal(
-            "no such mode",
-            call(guest.handle, guest.handle, mode),
-            invalid,
+            "interface",
+            open(guest, handle, guest.handle, NONE, EXCLUSIVE),
+            opened(),
         )?;
+        success("CloseProtocol", close(guest, handle, guest.handle, NONE))
+    })
+}
+
+fn own_child(guest: &Guest) -> Outcome {
+    with_handle(guest, |handle| {
+        invalid(open(guest, handle, guest.handle, handle, BY_CHILD).0)
+    })
+}
+
+/// Whether one use of an interface keeps out another by somebody else.
+fn excludes(held: u32, wanted: u32) -> bool {
+    let (held_driver, held_exclusive) = (held & BY_DRIVER != 0, held & EXCLUSIVE != 0);
+    match wanted {
+        BY_DRIVER => held_driver || held_exclusive,
+        // A driver would have to be disconnected. There is none that could be.
+        EXCLUSIVE | BOTH => held_driver || held_exclusive,
+        _ => false,
     }
-    for mode in [BY_CHILD, BY_DRIVER, BY_DRIVER | EXCLUSIVE] {
-        equal("no agent", call(NONE, guest.handle, mode), invalid)?;
-        equal("no controller", call(guest.handle, NONE, mode), invalid)?;
-    }
-    equal("no agent", call(NONE, guest.handle, EXCLUSIVE), invalid)?;
-    equal(
-        "its own child",
-        call(guest.handle, handle, BY_CHILD),
-        invalid,
-    )?;
-    equal("no handle", open(guest, NONE, NONE, NONE, GET), invalid)?;
-    let found = guest.open_protocol(handle, &protocol(1), ptr::null_mut(), NONE, NONE, GET);
-    status("no interface", found, Status::INVALID_PARAMETER)?;
-    let found = guest.open_protocol(handle, ptr::null(), &mut interface(0), NONE, NONE, GET);
-    status("no protocol", found, Status::INVALID_PARAMETER)?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
+}
+
+const BOTH: u32 = BY_DRIVER | EXCLUSIVE;
+
+/// All that another agent may want from an interface which we hold.
+fn held(guest: &Guest, held: Option<u32>) -> Outcome {
+    with_two(guest, |handle, other| {
+        if let Some(mode) = held {
+            equal(
+                "the first",
+                open(guest, handle, guest.handle, other, mode),
+                opened(),
+            )?;
+        }
+        let outcome = [GET, BY_HANDLE, BY_CHILD, BY_DRIVER, BOTH, EXCLUSIVE]
+            .into_iter()
+            .try_for_each(|mode| {
+                let controller = if mode == BY_CHILD { other } else { handle };
+                let found = open(guest, handle, other, controller, mode);
+                let expected = match held {
+                    Some(held) if excludes(held, mode) => refused(),
+                    _ => opened(),
+                };
+                equal("the second", found, expected)?;
+                if found.0 == Status::SUCCESS {
+                    success("CloseProtocol", close(guest, handle, other, controller))?;
+                }
+                Ok(())
+            });
+        if held.is_some() {
+            success("CloseProtocol", close(guest, handle, guest.handle, other))?;
+        }
+        outcome
+    })
+}
+
+fn again(guest: &Guest, mode: u32) -> Outcome {
+    with_handle(guest, |handle| {
+        equal(
+            "the first",
+            open(guest, handle, guest.handle, handle, mode),
+            opened(),
+        )?;
+        let found = open(guest, handle, guest.handle, handle, mode);
+        success("CloseProtocol", close(guest, handle, guest.handle, handle))?;
+        equal("the second", found, (Status::ALREADY_STARTED, interface(1)))
+    })
 }
 
 fn one_driver(guest: &Guest) -> Outcome {
-    let (handle, other) = (installed(guest, 1)?, installed(guest, 2)?);
-    for mode in [BY_DRIVER, BY_DRIVER | EXCLUSIVE] {
-        let call = |agent| open(guest, handle, agent, handle, mode);
-        equal("the first", call(guest.handle), opened())?;
-        let again = (Status::ALREADY_STARTED, interface(1));
-        equal("the same", call(guest.handle), again)?;
-        equal("another", call(other), refused())?;
-        success("CloseProtocol", close(guest, handle, guest.handle, handle))?;
-        equal("another, now", call(other), opened())?;
-        success("CloseProtocol", close(guest, handle, other, handle))?;
-    }
-    success("UninstallProtocolInterface", uninstall(guest, other, 2))?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
+    with_two(guest, |handle, other| {
+        for agent in [guest.handle, other] {
+            equal(
+                "open",
+                open(guest, handle, agent, handle, BY_DRIVER),
+                opened(),
+            )?;
+            success("CloseProtocol", close(guest, handle, agent, handle))?;
+        }
+        Ok(())
+    })
 }
 
-/// The driver would have to be disconnected, which is not offered.
-fn exclusive(guest: &Guest) -> Outcome {
+fn leaves(guest: &Guest, mode: u32) -> Outcome {
     let handle = installed(guest, 1)?;
-    let call = |mode| open(guest, handle, guest.handle, handle, mode);
-    for (held, wanted) in [
-        (BY_DRIVER, EXCLUSIVE),
-        (BY_DRIVER, BY_DRIVER | EXCLUSIVE),
-        (EXCLUSIVE, BY_DRIVER),
-        (EXCLUSIVE, EXCLUSIVE),
-        (EXCLUSIVE, BY_DRIVER | EXCLUSIVE),
-        (BY_DRIVER | EXCLUSIVE, EXCLUSIVE),
-        (BY_DRIVER | EXCLUSIVE, BY_DRIVER),
-    ] {
-        equal("the first", call(held), opened())?;
-        equal("the second", call(wanted), refused())?;
-        equal("to get at it", call(GET), opened())?;
-        success("CloseProtocol", close(guest, handle, guest.handle, handle))?;
-    }
+    equal(
+        "interface",
+        open(guest, handle, guest.handle, NONE, mode),
+        opened(),
+    )?;
     success("UninstallProtocolInterface", uninstall(guest, handle, 1))
 }
 
 fn child(guest: &Guest) -> Outcome {
-    let (handle, other) = (installed(guest, 1)?, installed(guest, 2)?);
-    equal(
-        "the driver",
-        open(guest, handle, guest.handle, handle, BY_DRIVER),
-        opened(),
-    )?;
-    equal(
-        "its child",
-        open(guest, handle, guest.handle, other, BY_CHILD),
-        opened(),
-    )?;
-    success("CloseProtocol", close(guest, handle, guest.handle, handle))?;
-    let found = uninstall(guest, handle, 1);
-    status("with the child left", found, Status::ACCESS_DENIED)?;
-    success("CloseProtocol", close(guest, handle, guest.handle, other))?;
-    success("UninstallProtocolInterface", uninstall(guest, other, 2))?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
-}
-
-fn stays(guest: &Guest) -> Outcome {
-    let handle = installed(guest, 1)?;
-    for mode in [BY_DRIVER, EXCLUSIVE, BY_DRIVER | EXCLUSIVE] {
-        let found = open(guest, handle, guest.handle, handle, mode);
-        equal("OpenProtocol", found, opened())?;
+    with_two(guest, |handle, other| {
+        equal(
+            "its child",
+            open(guest, handle, guest.handle, other, BY_CHILD),
+            opened(),
+        )?;
         let found = uninstall(guest, handle, 1);
-        status("UninstallProtocolInterface", found, Status::ACCESS_DENIED)?;
+        success("CloseProtocol", close(guest, handle, guest.handle, other))?;
+        status("UninstallProtocolInterface", found, Status::ACCESS_DENIED)
+    })
+}
+
+/// Of the two services that could take it away.
+fn stays(guest: &Guest, mode: u32) -> Outcome {
+    with_handle(guest, |handle| {
+        equal(
+            "interface",
+            open(guest, handle, guest.handle, handle, mode),
+            opened(),
+        )?;
+        let removed = uninstall(guest, handle, 1);
         let (old, new) = (interface(1), interface(2));
-        let found = guest.reinstall_protocol_interface(handle, &protocol(1), old, new);
-        status("ReinstallProtocolInterface", found, Status::ACCESS_DENIED)?;
-        success("CloseProtocol", close(guest, handle, guest.handle, handle))?;
-    }
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
-}
-
-/// The open list of `protocol(1)`: its first two entries and their number.
-fn list(guest: &Guest, handle: Handle) -> Result<([Option<Entry>; 2], usize), Failure> {
-    let (mut entries, mut count) = (ptr::null_mut(), 0);
-    let found = guest.open_protocol_information(handle, &protocol(1), &mut entries, &mut count);
-    success("OpenProtocolInformation", found)?;
-    let entry = |index| {
-        // SAFETY: the buffer holds `count` entries.
-        (index < count).then(|| unsafe { entries.wrapping_add(index).read() })
-    };
-    let first = [0, 1].map(entry);
-    pool::free(guest, entries)?;
-    Ok((first, count))
-}
-
-fn information(guest: &Guest) -> Outcome {
-    let handle = installed(guest, 1)?;
-    equal("entries", list(guest, handle)?.1, 0)?;
-    for mode in [GET, BY_DRIVER, GET] {
-        let found = open(guest, handle, guest.handle, handle, mode);
-        equal("OpenProtocol", found, opened())?;
-    }
-    let (entries, count) = list(guest, handle)?;
-    equal("entries", count, 2)?;
-    let entry = |e: Entry| {
-        (
-            e.agent_handle,
-            e.controller_handle,
-            e.attributes,
-            e.open_count,
-        )
-    };
-    let expected =
-        [(GET, 2), (BY_DRIVER, 1)].map(|(mode, count)| Some((guest.handle, handle, mode, count)));
-    equal("entries", entries.map(|e| e.map(entry)), expected)?;
-    success("CloseProtocol", close(guest, handle, guest.handle, handle))?;
-    equal("entries", list(guest, handle)?.1, 0)?;
-    let (mut entries, mut count) = (ptr::null_mut(), 0);
-    let found = guest.open_protocol_information(handle, &UNKNOWN, &mut entries, &mut count);
-    status("a protocol that is not there", found, Status::NOT_FOUND)?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
-}
-
-fn close_wrong(guest: &Guest) -> Outcome {
-    let handle = installed(guest, 1)?;
-    let invalid = |what, found| status(what, found, Status::INVALID_PARAMETER);
-    invalid("no handle", close(guest, NONE, guest.handle, NONE))?;
-    invalid("no agent", close(guest, handle, NONE, NONE))?;
-    let found = close(guest, handle, guest.handle, interface(0x1234));
-    invalid("not a controller", found)?;
-    let found = guest.close_protocol(handle, ptr::null(), guest.handle, NONE);
-    invalid("no protocol", found)?;
-    let found = close(guest, handle, guest.handle, NONE);
-    status("not open", found, Status::NOT_FOUND)?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
-}
-
-fn per_handle(guest: &Guest) -> Outcome {
-    let handle = installed(guest, 1)?;
-    let (mut list, mut count) = (ptr::null_mut(), 0);
-    let found = guest.protocols_per_handle(handle, &mut list, &mut count);
-    success("ProtocolsPerHandle", found)?;
-    equal("protocols", count, 1)?;
-    // SAFETY: the buffer holds one pointer.
-    let first = unsafe { list.read() };
-    // SAFETY: the pointer leads to a GUID.
-    equal("protocol", unsafe { first.read() }, protocol(1))?;
-    pool::free(guest, list)?;
-    let found = guest.protocols_per_handle(NONE, &mut list, &mut count);
-    status("no handle", found, Status::INVALID_PARAMETER)?;
-    let found = guest.protocols_per_handle(handle, ptr::null_mut(), &mut count);
-    status("no buffer", found, Status::INVALID_PARAMETER)?;
-    let found = guest.protocols_per_handle(handle, &mut list, ptr::null_mut());
-    status("no count", found, Status::INVALID_PARAMETER)?;
-    holds("no list", count == 0)?;
-    success("UninstallProtocolInterface", uninstall(guest, handle, 1))
+        let replaced = guest.reinstall_protocol_interface(handle, &protocol(1), old, new);
+        let closed = close(guest, handle, guest.handle, handle);
+        status("UninstallProtocolInterface", removed, Status::ACCESS_DENIED)?;
+        status(
+            "ReinstallProtocolInterface",
+            replaced,
+            Status::ACCESS_DENIED,
+        )?;
+        success("CloseProtocol", closed)
+    })
 }

@@ -1,31 +1,122 @@
 //! Finding handles and protocols (UEFI 2.11 §7.3).
 
 use crate::calls::Guest;
+use crate::install::interface;
 use crate::pool;
-use crate::report::{Area, Failure, Outcome, equal, holds, status, success};
+use crate::report::{Area, Outcome, equal, gives, holds, invalid, status, success};
 use core::mem::size_of;
 use core::ptr;
 use r_efi::efi::protocols::{loaded_image, simple_text_output};
 use r_efi::efi::{self, Guid, Handle, Status};
 
-pub const AREA: Area = Area {
-    name: "protocols",
+pub const HANDLE_PROTOCOL: Area = Area {
+    name: "7.3.7 HandleProtocol",
     checks: &[
-        (
-            "HandleProtocol of a protocol that is not there",
-            not_on_handle,
-        ),
-        ("HandleProtocol with wrong parameters", handle_protocol),
+        ("a protocol that is not there", not_on_handle),
         ("the handles of the system table", console_handles),
-        ("LocateProtocol", locate_protocol),
-        ("LocateProtocol of an unknown protocol", unknown_protocol),
-        ("LocateHandle", locate_handle),
-        ("LocateHandle of an unknown protocol", unknown_handle),
-        ("LocateHandleBuffer", locate_handle_buffer),
-        ("LocateHandleBuffer of all handles", all_handles),
-        ("LocateHandleBuffer of an unknown protocol", unknown_buffer),
+        ("Handle of NULL", |g| {
+            invalid(handle_protocol(g, ptr::null_mut()))
+        }),
+        ("Handle that is none", |g| {
+            invalid(handle_protocol(g, interface(0x1234_5678)))
+        }),
+        ("Handle beyond all memory", |g| {
+            invalid(handle_protocol(g, interface(1 << 50)))
+        }),
+        ("Protocol of NULL", |g| {
+            invalid(g.handle_protocol(g.handle, ptr::null(), &mut ptr::null_mut()))
+        }),
+        ("Interface of NULL", |g| {
+            invalid(g.handle_protocol(g.handle, &IMAGE, ptr::null_mut()))
+        }),
     ],
 };
+
+pub const LOCATE_HANDLE: Area = Area {
+    name: "7.3.6 LocateHandle",
+    checks: &[
+        ("ByProtocol", locate_handle),
+        ("AllHandles", |g| {
+            some(locate(g, efi::ALL_HANDLES, ptr::null(), ROOM * 8))
+        }),
+        ("a buffer that lacks a byte", one_byte_short),
+        ("no room at all", |g| {
+            gives(
+                Status::BUFFER_TOO_SMALL,
+                locate(g, BY_PROTOCOL, &IMAGE, 0).0,
+            )
+        }),
+        ("a protocol that nobody has", |g| {
+            gives(
+                Status::NOT_FOUND,
+                locate(g, BY_PROTOCOL, &UNKNOWN, ROOM * 8).0,
+            )
+        }),
+        ("ByProtocol with Protocol of NULL", |g| {
+            invalid(locate(g, BY_PROTOCOL, ptr::null(), ROOM * 8).0)
+        }),
+        ("ByRegisterNotify with SearchKey of NULL", |g| {
+            invalid(locate(g, efi::BY_REGISTER_NOTIFY, ptr::null(), ROOM * 8).0)
+        }),
+        ("a SearchType that is none", |g| {
+            invalid(locate(g, 3, &IMAGE, ROOM * 8).0)
+        }),
+        ("BufferSize of NULL", |g| {
+            let null = ptr::null_mut();
+            invalid(g.locate_handle(BY_PROTOCOL, &IMAGE, null, null.cast(), null.cast()))
+        }),
+        ("Buffer of NULL with a size that is enough", |g| {
+            let null = ptr::null_mut();
+            invalid(g.locate_handle(BY_PROTOCOL, &IMAGE, null, &mut { ROOM * 8 }, null.cast()))
+        }),
+    ],
+};
+
+pub const LOCATE_BUFFER: Area = Area {
+    name: "7.3.15 LocateHandleBuffer",
+    checks: &[
+        ("ByProtocol", |g| has_us(g, BY_PROTOCOL, &IMAGE)),
+        ("AllHandles", |g| has_us(g, efi::ALL_HANDLES, ptr::null())),
+        ("a protocol that nobody has", |g| {
+            gives(Status::NOT_FOUND, buffer(g, BY_PROTOCOL, &UNKNOWN))
+        }),
+        ("ByProtocol with Protocol of NULL", |g| {
+            invalid(buffer(g, BY_PROTOCOL, ptr::null()))
+        }),
+        ("ByRegisterNotify with SearchKey of NULL", |g| {
+            invalid(buffer(g, efi::BY_REGISTER_NOTIFY, ptr::null()))
+        }),
+        ("a SearchType that is none", |g| {
+            invalid(buffer(g, 3, &IMAGE))
+        }),
+        ("NoHandles of NULL", |g| {
+            let (null, mut handles) = (ptr::null_mut(), ptr::null_mut());
+            invalid(g.locate_handle_buffer(BY_PROTOCOL, &IMAGE, null, null.cast(), &mut handles))
+        }),
+        ("Buffer of NULL", |g| {
+            let null = ptr::null_mut();
+            invalid(g.locate_handle_buffer(BY_PROTOCOL, &IMAGE, null, &mut 0, null.cast()))
+        }),
+    ],
+};
+
+pub const LOCATE_PROTOCOL: Area = Area {
+    name: "7.3.16 LocateProtocol",
+    checks: &[
+        ("a protocol that somebody has", locate_protocol),
+        ("a protocol that nobody has", unknown_protocol),
+        ("Protocol of NULL", |g| {
+            invalid(g.locate_protocol(ptr::null(), ptr::null_mut(), &mut ptr::null_mut()))
+        }),
+        ("Interface of NULL", |g| {
+            invalid(g.locate_protocol(&IMAGE, ptr::null_mut(), ptr::null_mut()))
+        }),
+    ],
+};
+
+const BY_PROTOCOL: u32 = efi::BY_PROTOCOL;
+/// More handles than any firmware has here.
+const ROOM: usize = 512;
 
 /// A protocol that no firmware has.
 pub const UNKNOWN: Guid = Guid::from_fields(
@@ -44,17 +135,8 @@ fn not_on_handle(guest: &Guest) -> Outcome {
     equal("HandleProtocol", found, Err(Status::UNSUPPORTED))
 }
 
-fn handle_protocol(guest: &Guest) -> Outcome {
-    let mut interface = ptr::null_mut();
-    let found = guest.handle_protocol(guest.handle, &IMAGE, ptr::null_mut());
-    status("no interface", found, Status::INVALID_PARAMETER)?;
-    let found = guest.handle_protocol(guest.handle, ptr::null(), &mut interface);
-    status("no protocol", found, Status::INVALID_PARAMETER)?;
-    let found = guest.handle_protocol(ptr::null_mut(), &IMAGE, &mut interface);
-    status("no handle", found, Status::INVALID_PARAMETER)?;
-    let junk = ptr::without_provenance_mut(0x1234_5678);
-    let found = guest.handle_protocol(junk, &IMAGE, &mut interface);
-    status("not a handle", found, Status::INVALID_PARAMETER)
+fn handle_protocol(guest: &Guest, handle: Handle) -> Status {
+    guest.handle_protocol(handle, &IMAGE, &mut ptr::null_mut())
 }
 
 fn console_handles(guest: &Guest) -> Outcome {
@@ -71,9 +153,7 @@ fn locate_protocol(guest: &Guest) -> Outcome {
     let mut interface = ptr::null_mut();
     let found = guest.locate_protocol(&IMAGE, ptr::null_mut(), &mut interface);
     success("LocateProtocol", found)?;
-    holds("an interface", !interface.is_null())?;
-    let found = guest.locate_protocol(&IMAGE, ptr::null_mut(), ptr::null_mut());
-    status("no interface", found, Status::INVALID_PARAMETER)
+    holds("an interface", !interface.is_null())
 }
 
 /// Linux goes by the pointer, not by the status: it must be null.
@@ -84,42 +164,51 @@ fn unknown_protocol(guest: &Guest) -> Outcome {
     holds("no interface", interface.is_null())
 }
 
-fn locate_handle(guest: &Guest) -> Outcome {
-    const ROOM: usize = 256;
-    let none = ptr::null_mut();
-    let mut handles: [Handle; ROOM] = [none; ROOM];
-    let mut size = 0;
-    let found = guest.locate_handle(efi::BY_PROTOCOL, &IMAGE, none, &mut size, ptr::null_mut());
-    status("LocateHandle(no room)", found, Status::BUFFER_TOO_SMALL)?;
-    let needed = size;
-    holds(
-        "whole handles",
-        needed > 0 && needed % size_of::<Handle>() == 0,
-    )?;
-    size = size_of_val(&handles);
+/// LocateHandle with `room` bytes: status, size and whether this image is there.
+fn locate(guest: &Guest, kind: u32, protocol: *const Guid, room: usize) -> (Status, usize, bool) {
+    let mut handles: [Handle; ROOM] = [ptr::null_mut(); ROOM];
+    let mut size = room;
     let buffer = handles.as_mut_ptr();
-    let found = guest.locate_handle(efi::BY_PROTOCOL, &IMAGE, none, &mut size, buffer);
+    let status = guest.locate_handle(kind, protocol, ptr::null_mut(), &mut size, buffer);
+    (status, size, handles.contains(&guest.handle))
+}
+
+/// Handles were found, and this image among them.
+fn some((found, size, us): (Status, usize, bool)) -> Outcome {
     success("LocateHandle", found)?;
-    equal("size", size, needed)?;
-    let mut found = handles.iter().take(size / size_of::<Handle>());
-    holds(
-        "this image among them",
-        found.any(|&handle| handle == guest.handle),
-    )
+    equal(
+        "rest of a division by a handle's size",
+        size % size_of::<Handle>(),
+        0,
+    )?;
+    holds("this image among them", us)
 }
 
-fn unknown_handle(guest: &Guest) -> Outcome {
-    let none = ptr::null_mut();
-    let mut size = 0;
-    let found = guest.locate_handle(efi::BY_PROTOCOL, &UNKNOWN, none, &mut size, ptr::null_mut());
-    status("LocateHandle", found, Status::NOT_FOUND)
+fn locate_handle(guest: &Guest) -> Outcome {
+    let needed = locate(guest, BY_PROTOCOL, &IMAGE, 0).1;
+    let found = locate(guest, BY_PROTOCOL, &IMAGE, ROOM * size_of::<Handle>());
+    equal("size", found.1, needed)?;
+    some(found)
 }
 
-/// Whether LocateHandleBuffer finds this image.
-fn buffer_has_us(guest: &Guest, kind: u32, protocol: *const Guid) -> Result<bool, Failure> {
+fn one_byte_short(guest: &Guest) -> Outcome {
+    let needed = locate(guest, BY_PROTOCOL, &IMAGE, 0).1;
+    let (found, size, us) = locate(guest, BY_PROTOCOL, &IMAGE, needed - 1);
+    gives(Status::BUFFER_TOO_SMALL, found)?;
+    equal("size and buffer", (size, us), (needed, false))
+}
+
+/// LocateHandleBuffer that has to fail.
+fn buffer(guest: &Guest, kind: u32, protocol: *const Guid) -> Status {
+    let null = ptr::null_mut();
+    guest.locate_handle_buffer(kind, protocol, null, &mut 0, &mut ptr::null_mut())
+}
+
+/// LocateHandleBuffer finds this image.
+fn has_us(guest: &Guest, kind: u32, protocol: *const Guid) -> Outcome {
     let (mut count, mut handles) = (0, ptr::null_mut());
-    let found =
-        guest.locate_handle_buffer(kind, protocol, ptr::null_mut(), &mut count, &mut handles);
+    let null = ptr::null_mut();
+    let found = guest.locate_handle_buffer(kind, protocol, null, &mut count, &mut handles);
     success("LocateHandleBuffer", found)?;
     let ours = (0..count).any(|i| {
         // SAFETY: the buffer holds `count` handles.
@@ -127,27 +216,5 @@ fn buffer_has_us(guest: &Guest, kind: u32, protocol: *const Guid) -> Result<bool
         handle == guest.handle
     });
     pool::free(guest, handles)?;
-    Ok(ours)
-}
-
-fn locate_handle_buffer(guest: &Guest) -> Outcome {
-    holds(
-        "this image",
-        buffer_has_us(guest, efi::BY_PROTOCOL, &IMAGE)?,
-    )
-}
-
-fn all_handles(guest: &Guest) -> Outcome {
-    holds(
-        "this image",
-        buffer_has_us(guest, efi::ALL_HANDLES, ptr::null())?,
-    )
-}
-
-fn unknown_buffer(guest: &Guest) -> Outcome {
-    let none = ptr::null_mut();
-    let (mut count, mut handles) = (1, ptr::null_mut());
-    let kind = efi::BY_PROTOCOL;
-    let found = guest.locate_handle_buffer(kind, &UNKNOWN, none, &mut count, &mut handles);
-    status("LocateHandleBuffer", found, Status::NOT_FOUND)
+    holds("this image", ours)
 }

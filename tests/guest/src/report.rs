@@ -31,13 +31,24 @@ pub struct Area {
 }
 
 /// The count of outcomes.
-#[derive(Default)]
 pub struct Report {
+    /// Whether this is the firmware whose tests these are, and not another one
+    /// to compare it with.
+    pub ours: bool,
     passed: usize,
     failed: usize,
 }
 
 impl Report {
+    /// No outcomes so far.
+    pub const fn new(ours: bool) -> Self {
+        Self {
+            ours,
+            passed: 0,
+            failed: 0,
+        }
+    }
+
     /// Runs every check of an area.
     pub fn run(&mut self, guest: &Guest, area: &Area) {
         for (name, check) in area.checks {
@@ -94,6 +105,31 @@ pub fn status(service: &str, found: Status, expected: Status) -> Outcome {
 /// Succeeds when a service succeeded.
 pub fn success(service: &str, found: Status) -> Outcome {
     status(service, found, Status::SUCCESS)
+}
+
+/// Succeeds when a service returned this, and the check's name says which.
+pub fn gives(expected: Status, found: Status) -> Outcome {
+    status("status", found, expected)
+}
+
+/// Succeeds when a service refused its parameters.
+pub fn invalid(found: Status) -> Outcome {
+    gives(Status::INVALID_PARAMETER, found)
+}
+
+/// Succeeds when a service succeeded.
+pub fn works(found: Status) -> Outcome {
+    gives(Status::SUCCESS, found)
+}
+
+/// Succeeds when a service returned one of two statuses.
+pub fn one_of([one, other]: [Status; 2], found: Status) -> Outcome {
+    if found == one || found == other {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!(
+        "expected {one} or {other}, found {found}"
+    )))
 }
 
 /// Succeeds when `truth` holds; `expected` says what was expected in words.

@@ -9,7 +9,7 @@ use core::ptr;
 use r_efi::efi;
 
 pub const AREA: Area = Area {
-    name: "SMBIOS",
+    name: "4.6 SMBIOS",
     checks: &[("entry points", entry_points), ("structures", structures)],
 };
 

@@ -4,6 +4,7 @@
 use crate::calls::Guest;
 use crate::images::loaded;
 use crate::pool;
+use crate::programs::program;
 use crate::report::{Area, Outcome, equal, holds, status};
 use core::ptr;
 use r_efi::efi::{self, Handle, Status, SystemTable};
@@ -45,7 +46,7 @@ extern "efiapi" fn exits(handle: Handle, table: *mut SystemTable) -> Status {
 }
 
 fn exit_data(guest: &Guest) -> Outcome {
-    let handle = loaded(guest, &jump(exits))?;
+    let handle = loaded(guest, &program(&jump(exits)))?;
     let (mut size, mut data) = (0, ptr::null_mut());
     let found = guest.start_image(handle, &mut size, &mut data);
     status("StartImage", found, Status::ABORTED)?;
@@ -58,13 +59,13 @@ fn exit_data(guest: &Guest) -> Outcome {
 }
 
 fn unwanted(guest: &Guest) -> Outcome {
-    let handle = loaded(guest, &jump(exits))?;
+    let handle = loaded(guest, &program(&jump(exits)))?;
     let found = guest.start_image(handle, ptr::null_mut(), ptr::null_mut());
     status("StartImage", found, Status::ABORTED)
 }
 
 fn level(guest: &Guest) -> Outcome {
-    let handle = loaded(guest, &jump(exits))?;
+    let handle = loaded(guest, &program(&jump(exits)))?;
     guest.start_image(handle, ptr::null_mut(), ptr::null_mut());
     let before = guest.raise_tpl(efi::TPL_CALLBACK);
     guest.restore_tpl(before);

@@ -1,6 +1,7 @@
 //! The three tables: headers, checksums, no empty slots (UEFI 2.11 §4.2-4.5).
 
 use crate::calls::Guest;
+use crate::configuration;
 use crate::crc32::crc32;
 use crate::report::{Area, Failure, Outcome, equal, holds, status};
 use core::mem::{offset_of, size_of};
@@ -8,16 +9,22 @@ use core::ptr;
 use r_efi::efi::{self, BootServices, RuntimeServices, SystemTable, TableHeader};
 
 pub const AREA: Area = Area {
-    name: "tables",
+    name: "4.2 tables",
     checks: &[
-        ("system table header", system),
-        ("boot services header", boot),
-        ("runtime services header", runtime),
-        ("no empty slot in the boot services", boot_slots),
-        ("no empty slot in the runtime services", runtime_slots),
-        ("consoles", consoles),
-        ("firmware vendor", vendor),
-        ("SetVirtualAddressMap is not for boot time", too_early),
+        ("4.3 the system table's header and CRC", system),
+        ("4.4 the boot services' header and CRC", boot),
+        ("4.5 the runtime services' header and CRC", runtime),
+        ("4.2 all revisions are one", revisions),
+        ("4.4 no boot service is missing", boot_slots),
+        ("4.5 no runtime service is missing", runtime_slots),
+        ("4.3 ConIn, ConOut and StdErr and their handles", consoles),
+        ("4.3 FirmwareVendor", vendor),
+        ("4.3 tables are aligned", aligned),
+        (
+            "4.6 entries of the configuration table are GUIDs and addresses",
+            entries,
+        ),
+        ("8.4.1 SetVirtualAddressMap is not for boot time", too_early),
     ],
 };
 
@@ -109,6 +116,31 @@ fn vendor(guest: &Guest) -> Outcome {
         "1 to 99 characters",
         length.is_some_and(|length| length > 0),
     )
+}
+
+fn revisions(guest: &Guest) -> Outcome {
+    let found = [guest.boot().hdr.revision, guest.runtime().hdr.revision];
+    equal("revisions", found, [guest.system().hdr.revision; 2])
+}
+
+fn aligned(guest: &Guest) -> Outcome {
+    let tables = [
+        guest.system_table().addr(),
+        guest.system().boot_services.addr(),
+        guest.system().runtime_services.addr(),
+        guest.system().configuration_table.addr(),
+    ];
+    holds(
+        "multiples of 8",
+        tables.into_iter().all(|address| address % 8 == 0),
+    )
+}
+
+fn entries(guest: &Guest) -> Outcome {
+    configuration::entries(guest).try_for_each(|entry| {
+        holds("a GUID", entry.vendor_guid.as_bytes() != &[0; 16])?;
+        holds("an address", !entry.vendor_table.is_null())
+    })
 }
 
 fn too_early(guest: &Guest) -> Outcome {

@@ -14,7 +14,7 @@ use core::ptr;
 use r_efi::efi::{Time, UNSPECIFIED_TIMEZONE};
 
 pub const AREA: Area = Area {
-    name: "clock",
+    name: "8.3 clock",
     checks: &[
         ("the host's year", year),
         ("GetTime in every mode", read_modes),
