@@ -8,15 +8,17 @@ use crate::platform::{self, Platform};
 use crate::resident::{self, MEMORY_ATTRIBUTES_TABLE, Resident};
 use crate::xen;
 use crate::{console, ports};
+use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::fmt;
-use log::info;
+use log::{info, warn};
 use ovmf_lite_services::abi::{self, images::Origin};
 use ovmf_lite_services::boot::{Boot, Initrd, Machine};
 use ovmf_lite_services::handles::HandleId;
 use ovmf_lite_services::images::LoadError;
 use ovmf_lite_services::linux::Room;
 use ovmf_lite_services::memory::{self, MemoryMap};
+use ovmf_lite_services::options;
 use ovmf_lite_services::resident::RtPropertiesTable;
 use ovmf_lite_services::text;
 use uefi_raw::{Guid, Status};
@@ -98,6 +100,19 @@ failure_from! {
     resident::Error => Resident,
     payload::Error => Payload,
     Status => Services,
+}
+
+/// Takes the words that are ours out of the kernel's command line and does what
+/// they say. `start` is the time stamp from which a trace counts.
+pub fn obey(command_line: &mut Vec<u8>, start: u64) {
+    let options = options::take(command_line);
+    if options.trace {
+        info!("trace, {} time stamps in a millisecond", time::hz() / 1000);
+    }
+    if options.denied != 0 || !options.denials.is_empty() {
+        warn!("services fail, as asked; for a GUID or with a status until ExitBootServices");
+    }
+    abi::configure_trace(options, start);
 }
 
 /// Brings the kernel's bytes into memory.

@@ -44,9 +44,11 @@ extern "C" fn main(start_info: u64, entered: u64) -> ! {
 }
 
 fn walk(start_info: u64) -> Result<(), Failure> {
-    let platform = platform::discover(start_info)?;
+    let start = arch::time::tsc();
+    let mut platform = platform::discover(start_info)?;
     phases::mark(Phase::Platform);
     announce(&platform);
+    boot::obey(&mut platform.command_line, start);
     let mut memory = platform.memory_map(entry::occupied())?;
     arch::paging::map_ram(&mut memory)?;
     let acpi = platform::tables::acpi(&platform, &mut memory)?;

@@ -26,6 +26,8 @@ pub mod abi;
 #[cfg(feature = "boot")]
 pub mod boot;
 #[cfg(feature = "boot")]
+pub mod catalog;
+#[cfg(feature = "boot")]
 pub mod configuration;
 #[cfg(feature = "boot")]
 pub mod device_path;
@@ -43,6 +45,8 @@ pub mod keys;
 pub mod linux;
 #[cfg(feature = "boot")]
 pub mod mtrr;
+#[cfg(feature = "boot")]
+pub mod options;
 #[cfg(feature = "boot")]
 pub mod payload;
 #[cfg(feature = "boot")]

@@ -7,13 +7,14 @@
 //! tables are. Everything here is plain data with a fixed layout: the two sides
 //! are compiled for different targets and share nothing else.
 
+use core::ffi::c_void;
 use uefi_raw::table::boot::EventNotifyFn;
 use uefi_raw::table::configuration::ConfigurationTable;
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
 
 /// Layout version of [`Handoff`]; the runtime image refuses any other.
-pub const HANDOFF_VERSION: u32 = 5;
+pub const HANDOFF_VERSION: u32 = 6;
 
 /// Signature of the runtime image's entry point.
 ///
@@ -55,6 +56,9 @@ pub struct Handoff {
     /// Out: how many non-volatile variables have no room in memory after
     /// ExitBootServices, when the disk is gone.
     pub out_of_room: usize,
+    /// Out: a function of the image that returns `UNSUPPORTED` whatever it is
+    /// called with, for services that are to fail.
+    pub unsupported: *const c_void,
     /// Out: to be called once ExitBootServices has succeeded: from then on
     /// variables without `RUNTIME_ACCESS` are invisible. Its arguments are those who
     /// want to know of SetVirtualAddressMap, and their number.

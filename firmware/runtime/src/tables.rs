@@ -12,11 +12,12 @@ use core::ffi::c_void;
 use core::slice;
 use ovmf_lite_services::crc32;
 use ovmf_lite_services::resident::{Clock, Handoff, RtPropertiesTable};
-use uefi_raw::Char16;
 use uefi_raw::table::configuration::ConfigurationTable;
 use uefi_raw::table::runtime::RuntimeServices;
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::table::{Header, Revision};
+use uefi_raw::time::Time;
+use uefi_raw::{Boolean, Char16, Status};
 
 /// The first revision that lets a firmware leave out services it does not need
 /// and say so (UEFI 2.10 §2.6, §4.6).
@@ -83,6 +84,9 @@ pub fn fill(handoff: &mut Handoff) {
     handoff.configuration_table_capacity = CONFIGURATION_TABLES;
     handoff.rt_properties = PROPERTIES.get();
     handoff.ready_to_boot = Some(state::ready_to_boot);
+    let unsupported: unsafe extern "efiapi" fn(Boolean, *const Time) -> Status =
+        unsupported::set_wakeup_time;
+    handoff.unsupported = unsupported as *const c_void;
     handoff.exit_boot_services = Some(state::exit_boot_services);
     handoff.next_monotonic_count = Some(monotonic::get_next_monotonic_count);
 }

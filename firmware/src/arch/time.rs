@@ -85,10 +85,14 @@ fn by_acpi_timer() -> Option<u64> {
     (u64::from(counts) >= ACPI_TIMER_LEAST).then_some(hz)
 }
 
+/// Frequency of the time stamp counter in Hz, measured if nobody has told it.
+pub fn hz() -> u64 {
+    *TSC_HZ.call_once(|| told().unwrap_or_else(measure))
+}
+
 /// Waits for at least this many microseconds.
 pub fn stall(microseconds: u64) {
-    let hz = *TSC_HZ.call_once(|| told().unwrap_or_else(measure));
-    let ticks = u128::from(microseconds) * u128::from(hz) / 1_000_000;
+    let ticks = u128::from(microseconds) * u128::from(hz()) / 1_000_000;
     let start = tsc();
     while u128::from(tsc().wrapping_sub(start)) < ticks {
         spin_loop();
@@ -97,8 +101,7 @@ pub fn stall(microseconds: u64) {
 
 /// Time that has passed since the time stamp counter was 0, in units of 100 ns.
 pub fn now() -> u64 {
-    let hz = *TSC_HZ.call_once(measure);
-    (u128::from(tsc()) * 10_000_000 / u128::from(hz)) as u64
+    (u128::from(tsc()) * 10_000_000 / u128::from(hz())) as u64
 }
 
 /// Time stamps during a run of the 8254's counter 2, the least of several: what a

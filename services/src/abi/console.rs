@@ -1,7 +1,8 @@
 //! The consoles of the system table, and text output (UEFI 2.11 §12.4). Standard
 //! error is the same device as standard output; text input is in `input.rs`.
 
-use super::{Alleged, input, machine, status, with_edge};
+use super::{Alleged, input, machine, status, trace, with_edge};
+use crate::catalog;
 use crate::handles::Interface;
 use crate::terminal::{COLUMNS, ROWS, Terminal, Unsupported, initial_mode};
 use alloc::string::String;
@@ -40,7 +41,7 @@ static OUTPUT: Fixed<SimpleTextOutputProtocol> = Fixed(SimpleTextOutputProtocol 
 
 /// Puts the consoles into the handle database and the system table.
 pub fn publish() -> Result<(), Status> {
-    let output = (&raw const OUTPUT.0).cast_mut();
+    let output = trace::published(&raw const OUTPUT.0, catalog::OUTPUT, 9).cast_mut();
     let (input_handle, input) = input::publish()?;
     with_edge("consoles", |edge| {
         let interface = Interface(output.expose_provenance());

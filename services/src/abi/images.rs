@@ -1,6 +1,8 @@
 //! Image services (UEFI 2.11 §7.4) and the way from bytes to a running image.
 
-use super::{Alleged, events, machine, memory, protection, protocols, status, system_table, with};
+use super::{
+    Alleged, events, machine, memory, protection, protocols, status, system_table, trace, with,
+};
 use crate::handles::{HandleId, Interface};
 use crate::images::{Image, LoadError, code_type};
 use crate::memory::{PageCount, PhysAddr, Placement};
@@ -256,10 +258,12 @@ fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
         let started = boot.images.start(handle, frame_address);
         Ok((started.map_err(status::from)?, boot.tpl))
     })?;
+    let depth = trace::depth();
     // SAFETY: `entry` lies in a placed image; `frame` outlives the call.
     let result = unsafe {
         (machine.enter_image)(&raw mut frame, image.entry, handle.to_raw(), system_table)
     };
+    trace::unwind(depth);
     let (size, data) = with("StartImage", |boot| {
         boot.images.stop();
         // As it was, wherever the image has left.

@@ -2,7 +2,8 @@
 //! device path `LINUX_EFI_INITRD_MEDIA_GUID` and LOAD_FILE2 (UEFI 2.11 §13.2;
 //! Linux `Documentation/arch/x86/boot.rst`, `drivers/firmware/efi/libstub`).
 
-use super::{Alleged, status, with};
+use super::{Alleged, status, trace, with};
+use crate::catalog;
 use crate::handles::Interface;
 use core::ffi::c_void;
 use uefi_raw::protocol::device_path::DevicePathProtocol;
@@ -26,7 +27,8 @@ pub fn publish() -> Result<(), Status> {
             return Ok(());
         }
         let path = Interface((&raw const PATH).expose_provenance());
-        let load_file2 = Interface((&raw const LOAD_FILE2).expose_provenance());
+        let load_file2 = trace::published(&raw const LOAD_FILE2, catalog::LOAD_FILE2, 1);
+        let load_file2 = Interface(load_file2.expose_provenance());
         let handle = boot
             .handles
             .install(None, DevicePathProtocol::GUID, path)

@@ -4,7 +4,8 @@
 //! waiting. A terminal does not tell which shift keys are held down, nor can its
 //! locks be set.
 
-use super::{Alleged, machine, status, with};
+use super::{Alleged, machine, status, trace, with};
+use crate::catalog;
 use crate::events::{EventId, Notify};
 use crate::handles::Interface;
 use crate::keys;
@@ -93,7 +94,7 @@ pub(super) fn publish() -> Result<(Handle, *mut SimpleTextInputProtocol), Status
         created.map_err(status::from)
     })?;
     let protocols = PROTOCOLS.call_once(|| protocols(event.to_raw()));
-    let plain = (&raw const protocols.plain).cast_mut();
+    let plain = trace::published(&raw const protocols.plain, catalog::INPUT, 2).cast_mut();
     let extended = (&raw const protocols.extended).expose_provenance();
     let both = [
         (

@@ -24,11 +24,13 @@ mod status;
 mod system;
 mod table;
 mod timers;
+mod trace;
 
 pub use alleged::Alleged;
 pub use events::ready_to_boot;
 pub use memory::{give_back, map as memory_map};
 pub use system::{install_configuration_table, power_off, set_volatile};
+pub use trace::configure as configure_trace;
 
 use crate::boot::{Boot, Machine};
 use crate::resident::Handoff;
@@ -68,6 +70,10 @@ pub unsafe fn start(boot: Boot, machine: Machine, resident: Handoff) {
         resident: Resident(resident),
     });
     table::publish();
+    let _ = with_edge("runtime services", |edge| {
+        edge.hook_runtime();
+        Ok(())
+    });
 }
 
 /// Runs `call` on the whole edge, for the boot service named `service`.

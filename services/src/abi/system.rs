@@ -121,6 +121,7 @@ fn check_key(map_key: usize) -> Result<(), Status> {
 /// Turns the firmware into what is left of it after ExitBootServices.
 fn leave() -> Result<(), Status> {
     with_edge("ExitBootServices", |edge| {
+        edge.end_trace();
         (edge.machine.quiesce)();
         if let Some(leave) = edge.resident.0.exit_boot_services {
             let listeners = listeners(&edge.boot);

@@ -1,9 +1,10 @@
 //! The boot services table (UEFI 2.11 §4.4).
 
 use super::{
-    drivers, events, images, install, memory, multiple, open, protocols, system, timers, with_edge,
+    drivers, events, images, install, memory, multiple, open, protocols, system, timers, trace,
+    with_edge,
 };
-use crate::crc32;
+use crate::{catalog, crc32};
 use core::ptr;
 use spin::Once;
 use uefi_raw::table::boot::BootServices;
@@ -39,6 +40,8 @@ pub(super) fn publish() {
 
 fn sealed() -> BootServices {
     let mut table = boot_services();
+    // SAFETY: the table is ours alone yet.
+    trace::exchange(catalog::BOOT, unsafe { trace::slots(&raw mut table) });
     let bytes = (&raw const table).cast::<u8>();
     // SAFETY: the header and the pointers behind it leave no padding.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, size_of::<BootServices>()) };

@@ -119,6 +119,7 @@ fn open(initrd: bool) -> World {
         rt_properties: null(),
         store: crate::resident::Store::MEMORY,
         ready_to_boot: None,
+        unsupported: null(),
         exit_boot_services: None,
         next_monotonic_count: None,
     };

@@ -49,6 +49,7 @@ pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
         rt_properties: ptr::null(),
         store: Store(u32::MAX),
         ready_to_boot: None,
+        unsupported: ptr::null(),
         exit_boot_services: None,
         next_monotonic_count: None,
     }

@@ -1,0 +1,174 @@
+//! A call as a line of text.
+
+use super::ARGUMENTS;
+use crate::abi::Alleged;
+use crate::catalog::{self, put};
+use alloc::string::String;
+use core::fmt::Write;
+use core::ptr;
+use uefi_raw::Status;
+
+/// Longest text that is shown, in characters.
+const MAX_TEXT: usize = 80;
+
+/// Allocation types, and memory types (UEFI 2.11 §7.2.1), by their numbers.
+static ALLOCATIONS: [&str; 3] = ["AnyPages", "MaxAddress", "Address"];
+static MEMORY: [&str; 11] = [
+    "Reserved",
+    "LoaderCode",
+    "LoaderData",
+    "BootServicesCode",
+    "BootServicesData",
+    "RuntimeServicesCode",
+    "RuntimeServicesData",
+    "Conventional",
+    "Unusable",
+    "ACPIReclaim",
+    "ACPIMemoryNVS",
+];
+
+/// A call that is logged.
+pub(super) struct Call {
+    /// Its number.
+    pub number: u32,
+    /// What is called.
+    pub slot: usize,
+    /// Where its return address lies.
+    pub frame: usize,
+    /// Its return address.
+    pub back: usize,
+    /// Its arguments, as far as it has any.
+    pub arguments: [usize; ARGUMENTS],
+    /// From when on times are counted.
+    pub start: u64,
+    /// When it was made.
+    pub entered: u64,
+}
+
+/// The time stamp counter.
+pub(super) fn now() -> u64 {
+    // SAFETY: RDTSC is always available in 64-bit mode at privilege level 0, and
+    // in a process of Linux.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+impl Call {
+    /// How many of the arguments are known.
+    pub fn known(&self) -> usize {
+        let kinds = catalog::service(self.slot).1.bytes();
+        match kinds.clone().any(|kind| kind == b'v') {
+            true => ARGUMENTS,
+            false => kinds.count(),
+        }
+    }
+
+    /// Writes the line; without `status` the call does not return.
+    pub fn log(&self, depth: usize, status: Option<Status>) {
+        let elapsed = now().wrapping_sub(self.entered);
+        let (name, kinds) = catalog::service(self.slot);
+        let at = self.entered.wrapping_sub(self.start);
+        let mut text = String::new();
+        self.write_arguments(&mut text, kinds, status);
+        text.push_str(") = ");
+        let _ = match status {
+            Some(status) if !kinds.ends_with('-') => write!(text, "{status}"),
+            _ => text.write_str("-"),
+        };
+        log::info!(
+            "trace {} {depth} {name}({text} @{at} +{elapsed}",
+            self.number
+        );
+    }
+
+    /// Appends the arguments, and what the call wrote, if it did.
+    pub fn write_arguments(&self, text: &mut String, kinds: &str, status: Option<Status>) {
+        let written = status.is_some_and(|s| !s.is_error() || s == Status::BUFFER_TOO_SMALL);
+        let mut values = self.arguments.iter();
+        for kind in kinds.bytes() {
+            match kind {
+                b'-' | b'!' => return,
+                b'v' => return pairs(text, values.as_slice()),
+                _ if !text.is_empty() => text.push_str(", "),
+                _ => {}
+            }
+            let value = values.next().copied().unwrap_or_default();
+            argument(text, kind, value, written);
+        }
+    }
+}
+
+fn argument(text: &mut String, kind: u8, value: usize, written: bool) {
+    let number = match (kind, value) {
+        (b'g', 1..) => return guid(text, value),
+        (b's', 1..) => return string(text, value),
+        (b'e', _) => {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{}", Status(value));
+            return;
+        }
+        (b'a', _) => return named(text, &ALLOCATIONS, value),
+        (b't', _) => return named(text, &MEMORY, value),
+        (b'n' | b'd', 1..) if written => {
+            put(text, b'*');
+            let low = u64::from(read::<u32>(value).unwrap_or_default());
+            if kind == b'd' {
+                low
+            } else {
+                read::<u64>(value).unwrap_or(low)
+            }
+        }
+        (b'b', _) => low(value) & 0xff,
+        (b'w', _) => low(value),
+        _ => u64::try_from(value).unwrap_or_default(),
+    };
+    hex(text, number);
+}
+
+fn low(value: usize) -> u64 {
+    u64::try_from(value & 0xffff_ffff).unwrap_or_default()
+}
+
+fn hex(text: &mut String, value: u64) {
+    let _ = write!(text, "{value:#x}");
+}
+
+/// The GUIDs of pairs with an interface each.
+fn pairs(text: &mut String, values: &[usize]) {
+    for protocol in values.iter().step_by(2).take_while(|value| **value != 0) {
+        text.push_str(", ");
+        guid(text, *protocol);
+    }
+}
+
+fn named(text: &mut String, names: &[&str], number: usize) {
+    let index = usize::try_from(low(number)).unwrap_or(usize::MAX);
+    match names.get(index) {
+        Some(name) => text.push_str(name),
+        None => hex(text, low(number)),
+    }
+}
+
+fn guid(text: &mut String, address: usize) {
+    catalog::write_guid(text, &read(address).unwrap_or_default());
+}
+
+/// A string in quotes; what is no printable ASCII, and quotes, are points.
+fn string(text: &mut String, address: usize) {
+    put(text, b'"');
+    for index in 0..MAX_TEXT {
+        let unit = read::<u16>(address.saturating_add(index.saturating_mul(2)));
+        match unit.unwrap_or_default() {
+            0 => break,
+            0x22 | ..0x20 | 0x7f.. => put(text, b'.'),
+            unit => put(text, u8::try_from(unit).unwrap_or_default()),
+        }
+    }
+    put(text, b'"');
+}
+
+/// What lies at the address a caller passed.
+pub(super) fn read<T: Copy>(address: usize) -> Option<T> {
+    // SAFETY: the caller's promise, as for the service itself.
+    let alleged = unsafe { Alleged::new(ptr::with_exposed_provenance::<T>(address)) };
+    alleged.read().ok()
+}

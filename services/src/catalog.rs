@@ -1,0 +1,344 @@
+//! The names of what programs call and pass: services and protocol functions,
+//! protocols, tables and vendors.
+//!
+//! A *slot* is a number for each function pointer of the two service tables and
+//! of our own protocols, in the order of those structures (UEFI 2.11 §4.4, §4.5,
+//! §12.3, §12.4, §13.2). Names are those of the specification, without `EFI_` and
+//! `_PROTOCOL`.
+
+use alloc::string::String;
+use uefi_raw::{Guid, guid};
+
+/// First slot of the boot services.
+pub const BOOT: usize = 0;
+/// First slot of the runtime services.
+pub const RUNTIME: usize = 44;
+/// First slot of SIMPLE_TEXT_OUTPUT.
+pub const OUTPUT: usize = 58;
+/// First slot of SIMPLE_TEXT_INPUT.
+pub const INPUT: usize = 67;
+/// The slot of LOAD_FILE2.
+pub const LOAD_FILE2: usize = 69;
+/// Number of slots.
+pub const SLOTS: usize = 70;
+
+/// Each slot's name, then what its arguments are, a letter each: `x` a number,
+/// handle or address, `b` and `w` one of 8 and 32 bits, `n` and `d` the address
+/// of one of 64 and 32 bits that is written, `g` the address of a GUID, `s` of a
+/// string, `v` pairs of GUID and interface up to a null, `a` an allocation type,
+/// `t` a memory type, `e` a status. Behind them `-`: returns no status; `!`: does
+/// not return.
+static SERVICES: [(&str, &str); SLOTS] = [
+    ("RaiseTPL", "x-"),
+    ("RestoreTPL", "x-"),
+    ("AllocatePages", "atxn"),
+    ("FreePages", "xx"),
+    ("GetMemoryMap", "nxnnd"),
+    ("AllocatePool", "txn"),
+    ("FreePool", "x"),
+    ("CreateEvent", "wxxxn"),
+    ("SetTimer", "xwx"),
+    ("WaitForEvent", "xxn"),
+    ("SignalEvent", "x"),
+    ("CloseEvent", "x"),
+    ("CheckEvent", "x"),
+    ("InstallProtocolInterface", "ngwx"),
+    ("ReinstallProtocolInterface", "xgxx"),
+    ("UninstallProtocolInterface", "xgx"),
+    ("HandleProtocol", "xgn"),
+    ("reserved", ""),
+    ("RegisterProtocolNotify", "gxn"),
+    ("LocateHandle", "wgxnx"),
+    ("LocateDevicePath", "gnn"),
+    ("InstallConfigurationTable", "gx"),
+    ("LoadImage", "bxxxxn"),
+    ("StartImage", "xnn"),
+    ("Exit", "xexx"),
+    ("UnloadImage", "x"),
+    ("ExitBootServices", "xx"),
+    ("GetNextMonotonicCount", "n"),
+    ("Stall", "x"),
+    ("SetWatchdogTimer", "xxxx"),
+    ("ConnectController", "xxxb"),
+    ("DisconnectController", "xxx"),
+    ("OpenProtocol", "xgnxxw"),
+    ("CloseProtocol", "xgxx"),
+    ("OpenProtocolInformation", "xgnn"),
+    ("ProtocolsPerHandle", "xnn"),
+    ("LocateHandleBuffer", "wgxnn"),
+    ("LocateProtocol", "gxn"),
+    ("InstallMultipleProtocolInterfaces", "nv"),
+    ("UninstallMultipleProtocolInterfaces", "xv"),
+    ("CalculateCrc32", "xxd"),
+    ("CopyMem", "xxx-"),
+    ("SetMem", "xxb-"),
+    ("CreateEventEx", "wxxxgn"),
+    ("GetTime", "xx"),
+    ("SetTime", "x"),
+    ("GetWakeupTime", "xxx"),
+    ("SetWakeupTime", "bx"),
+    ("SetVirtualAddressMap", "xxwx"),
+    ("ConvertPointer", "xn"),
+    ("GetVariable", "sgdnx"),
+    ("GetNextVariableName", "nsg"),
+    ("SetVariable", "sgwxx"),
+    ("GetNextHighMonotonicCount", "d"),
+    ("ResetSystem", "wexx!"),
+    ("UpdateCapsule", "xxx"),
+    ("QueryCapsuleCapabilities", "xxnd"),
+    ("QueryVariableInfo", "wnnn"),
+    ("SimpleTextOutput.Reset", "xb"),
+    ("SimpleTextOutput.OutputString", "xs"),
+    ("SimpleTextOutput.TestString", "xs"),
+    ("SimpleTextOutput.QueryMode", "xxnn"),
+    ("SimpleTextOutput.SetMode", "xx"),
+    ("SimpleTextOutput.SetAttribute", "xx"),
+    ("SimpleTextOutput.ClearScreen", "x"),
+    ("SimpleTextOutput.SetCursorPosition", "xxx"),
+    ("SimpleTextOutput.EnableCursor", "xb"),
+    ("SimpleTextInput.Reset", "xb"),
+    ("SimpleTextInput.ReadKeyStroke", "xd"),
+    ("LoadFile2.LoadFile", "xxbnx"),
+];
+
+/// The services that were to be enough for a small guest in 2016 (xen-devel,
+/// "HVMLite / PVHv2 - using x86 EFI boot entry"): GetMemoryMap, Exit,
+/// ExitBootServices, GetVariable, GetNextVariableName, SetVariable,
+/// QueryVariableInfo. A bit for each slot.
+pub const PROFILE_2016: u128 = 1 << 4 | 1 << 24 | 1 << 26 | 1 << 50 | 1 << 51 | 1 << 52 | 1 << 57;
+
+/// The bits of both tables' services.
+pub const SERVICES_OF_TABLES: u128 = (1 << OUTPUT) - 1;
+/// The bits of the runtime services.
+pub const RUNTIME_SERVICES: u128 = SERVICES_OF_TABLES & !((1 << RUNTIME) - 1);
+
+/// The bit of a slot.
+#[must_use]
+pub const fn bit(slot: usize) -> u128 {
+    if slot < SLOTS { 1 << slot } else { 0 }
+}
+
+/// Name and arguments of a slot.
+#[must_use]
+pub fn service(slot: usize) -> (&'static str, &'static str) {
+    SERVICES.get(slot).copied().unwrap_or_default()
+}
+
+/// Which of a service's arguments is a GUID, or the first of many.
+#[must_use]
+pub fn guid_argument(slot: usize) -> Option<usize> {
+    let mut kinds = service(slot).1.bytes();
+    kinds.position(|kind| matches!(kind, b'g' | b'v'))
+}
+
+/// The slot of this name.
+#[must_use]
+pub fn slot(name: &str) -> Option<usize> {
+    SERVICES.iter().position(|(known, _)| *known == name)
+}
+
+/// Protocols, configuration tables and vendors that kernels and boot loaders ask
+/// for (UEFI 2.11; Linux `include/linux/efi.h`; systemd-boot; shim).
+static GUIDS: [(Guid, &str); 24] = [
+    (guid!("5b1b31a1-9562-11d2-8e3f-00a0c969723b"), "LoadedImage"),
+    (
+        guid!("bc62157e-3e33-4fec-9920-2d3b36d750df"),
+        "LoadedImageDevicePath",
+    ),
+    (guid!("09576e91-6d3f-11d2-8e39-00a0c969723b"), "DevicePath"),
+    (
+        guid!("8b843e20-8132-4852-90cc-551a4e4a7f1c"),
+        "DevicePathToText",
+    ),
+    (
+        guid!("387477c1-69c7-11d2-8e39-00a0c969723b"),
+        "SimpleTextInput",
+    ),
+    (
+        guid!("dd9e7534-7762-4698-8c14-f58517a625aa"),
+        "SimpleTextInputEx",
+    ),
+    (
+        guid!("387477c2-69c7-11d2-8e39-00a0c969723b"),
+        "SimpleTextOutput",
+    ),
+    (guid!("4006c0c1-fcb3-403e-996d-4a6c8724e06d"), "LoadFile2"),
+    (
+        guid!("964e5b22-6459-11d2-8e39-00a0c969723b"),
+        "SimpleFileSystem",
+    ),
+    (guid!("964e5b21-6459-11d2-8e39-00a0c969723b"), "BlockIo"),
+    (
+        guid!("9042a9de-23dc-4a38-96fb-7aded080516a"),
+        "GraphicsOutput",
+    ),
+    (guid!("982c298b-f4fa-41cb-b838-77aa688fb839"), "UgaDraw"),
+    (guid!("4cf5b200-68b8-4ca5-9eec-b23e3f50029a"), "PciIo"),
+    (guid!("3152bca5-eade-433d-862e-c01cdc291f44"), "Rng"),
+    (guid!("607f766c-7455-42be-930b-e4d76db2720f"), "Tcg2"),
+    (
+        guid!("96751a3d-72f4-41a6-a794-ed5d0e67ae6b"),
+        "CcMeasurement",
+    ),
+    (
+        guid!("f4560cf6-40ec-4b4a-a192-bf1d57d0b189"),
+        "MemoryAttribute",
+    ),
+    (
+        guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
+        "GlobalVariable",
+    ),
+    (
+        guid!("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"),
+        "LoaderInterface",
+    ),
+    (guid!("605dab50-e046-4300-abb6-3dd810dd8b23"), "Shim"),
+    (
+        guid!("e20939be-32d4-41be-a150-897f85d49829"),
+        "MemoryOverwrite",
+    ),
+    (guid!("5568e427-68fc-4f3d-ac74-ca555231cc68"), "LinuxInitrd"),
+    (
+        guid!("1ce1e5bc-7ceb-42f2-81e5-8aadf180f57b"),
+        "LinuxRandomSeed",
+    ),
+    (
+        guid!("800f683f-d08b-423a-a293-965c3c6fe2b4"),
+        "LinuxBootMemmap",
+    ),
+];
+
+/// The GUID that `text` names, or spells.
+#[must_use]
+pub fn guid_of(text: &str) -> Option<Guid> {
+    let named = GUIDS.iter().find(|(_, name)| *name == text);
+    named.map_or_else(|| spelled(text), |(guid, _)| Some(*guid))
+}
+
+/// Where in a GUID the bytes are that its text shows one after the other.
+static ORDER: [u8; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// The GUID that is written as 32 digits, with dashes.
+fn spelled(text: &str) -> Option<Guid> {
+    let mut bytes = [0u8; 16];
+    let mut count = 0usize;
+    for digit in text.bytes().filter(|byte| *byte != b'-') {
+        let value = u8::try_from(char::from(digit).to_digit(16)?).ok()?;
+        let index = usize::from(*ORDER.get(count / 2)?);
+        let byte = bytes.get_mut(index)?;
+        *byte = *byte << 4 | value;
+        count = count.saturating_add(1);
+    }
+    (count == 32).then(|| Guid::from_bytes(bytes))
+}
+
+/// Appends a GUID's name, or its digits with dashes.
+pub fn write_guid(text: &mut String, guid: &Guid) {
+    if let Some((_, name)) = GUIDS.iter().find(|(known, _)| known == guid) {
+        return text.push_str(name);
+    }
+    let bytes = guid.to_bytes();
+    for (place, index) in ORDER.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            put(text, b'-');
+        }
+        let byte = bytes.get(usize::from(*index)).copied().unwrap_or_default();
+        for digit in [byte >> 4, byte & 0xf] {
+            put(
+                text,
+                digit.saturating_add(if digit < 10 { b'0' } else { b'a' - 10 }),
+            );
+        }
+    }
+}
+
+/// Appends a character of ASCII.
+#[inline(never)]
+pub fn put(text: &mut String, character: u8) {
+    text.push(char::from(character & 0x7f));
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use core::mem::offset_of;
+    use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
+    use uefi_raw::table::boot::BootServices;
+    use uefi_raw::table::runtime::RuntimeServices;
+
+    #[test]
+    fn slots_are_in_the_order_of_the_structures() {
+        let boot = |name| 24 + 8 * (slot(name).unwrap() - BOOT);
+        let last = size_of::<BootServices>() - 8;
+        assert_eq!(offset_of!(BootServices, raise_tpl), boot("RaiseTPL"));
+        assert_eq!(
+            offset_of!(BootServices, handle_protocol),
+            boot("HandleProtocol")
+        );
+        assert_eq!(
+            offset_of!(BootServices, exit_boot_services),
+            boot("ExitBootServices")
+        );
+        assert_eq!(
+            offset_of!(BootServices, locate_protocol),
+            boot("LocateProtocol")
+        );
+        assert_eq!(offset_of!(BootServices, create_event_ex), last);
+        assert_eq!(last, boot("CreateEventEx"));
+        let runtime = |name| 24 + 8 * (slot(name).unwrap() - RUNTIME);
+        assert_eq!(runtime("GetTime"), 24);
+        assert_eq!(
+            offset_of!(RuntimeServices, set_variable),
+            runtime("SetVariable")
+        );
+        let last = size_of::<RuntimeServices>() - 8;
+        assert_eq!(last, runtime("QueryVariableInfo"));
+        let output = 8 * (slot("SimpleTextOutput.EnableCursor").unwrap() - OUTPUT);
+        assert_eq!(offset_of!(SimpleTextOutputProtocol, enable_cursor), output);
+        let input = 8 * (slot("SimpleTextInput.ReadKeyStroke").unwrap() - INPUT);
+        assert_eq!(offset_of!(SimpleTextInputProtocol, read_key_stroke), input);
+        assert_eq!(slot("LoadFile2.LoadFile"), Some(LOAD_FILE2));
+    }
+
+    #[test]
+    fn names_and_arguments_are_found() {
+        assert_eq!(service(2), ("AllocatePages", "atxn"));
+        assert_eq!(service(SLOTS), ("", ""));
+        assert_eq!(guid_argument(slot("HandleProtocol").unwrap()), Some(1));
+        assert_eq!(guid_argument(slot("Stall").unwrap()), None);
+        assert_eq!(slot("allocatepages"), None);
+    }
+
+    #[test]
+    fn the_profile_of_2016_is_that_of_its_thread() {
+        let kept = [
+            "GetMemoryMap",
+            "ExitBootServices",
+            "Exit",
+            "GetVariable",
+            "GetNextVariableName",
+            "SetVariable",
+            "QueryVariableInfo",
+        ];
+        let bits = kept.map(|name| bit(slot(name).unwrap()));
+        assert_eq!(bits.into_iter().sum::<u128>(), PROFILE_2016);
+    }
+
+    #[test]
+    fn guids_are_named_and_spelled() {
+        let written = |text: &str| {
+            let mut out = String::new();
+            write_guid(&mut out, &guid_of(text).unwrap());
+            out
+        };
+        assert_eq!(written("LoadFile2"), "LoadFile2");
+        assert_eq!(written("4006C0C1-fcb3-403e-996d-4a6c8724e06d"), "LoadFile2");
+        let other = "00112233-4455-6677-8899-aabbccddeeff";
+        assert_eq!(written(other), other);
+        assert_eq!(guid_of(other).unwrap().to_string(), other);
+        assert_eq!(guid_of("LoadFile3"), None);
+        assert_eq!(guid_of(&format!("{other}0")), None);
+    }
+}
