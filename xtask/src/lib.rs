@@ -22,6 +22,7 @@ pub mod process;
 pub mod qemu;
 pub mod source;
 pub mod test;
+pub mod trace;
 pub mod tree;
 pub mod vm;
 pub mod workspace;

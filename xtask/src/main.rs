@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, boot, build, check, nightly, test, xen};
+use xtask::{bench, boot, build, check, nightly, test, trace, xen};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
@@ -27,6 +27,8 @@ enum Task {
     Bench(bench::Options),
     /// Hold the firmware to its budget of bytes and instructions
     Size(bench::budget::Options),
+    /// Show what a kernel asks of the firmware, call by call
+    Trace(trace::Options),
     /// Check formatting, lints, documentation and the house rules
     Check,
     /// Run every test: checks, host tests, virtual machines
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Task::Xen(options) => xen::command::run(&options),
         Task::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Size(options) => bench::budget::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Trace(options) => trace::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Miri => nightly::miri().map(|()| ExitCode::SUCCESS),
