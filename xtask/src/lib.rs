@@ -11,6 +11,7 @@ pub mod bench;
 pub mod boot;
 pub mod build;
 pub mod check;
+pub mod conformance;
 pub mod debian;
 pub mod emulator;
 pub mod flash;

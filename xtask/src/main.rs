@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, boot, build, check, nightly, test, trace, xen};
+use xtask::{bench, boot, build, check, conformance, nightly, test, trace, xen};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
@@ -29,6 +29,8 @@ enum Task {
     Size(bench::budget::Options),
     /// Show what a kernel asks of the firmware, call by call
     Trace(trace::Options),
+    /// Measure which services kernels need: docs/CONFORMANCE.md
+    Conformance(conformance::Options),
     /// Check formatting, lints, documentation and the house rules
     Check,
     /// Run every test: checks, host tests, virtual machines
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Size(options) => bench::budget::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Trace(options) => trace::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Conformance(options) => conformance::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Miri => nightly::miri().map(|()| ExitCode::SUCCESS),
