@@ -26,6 +26,7 @@ pub mod reference;
 pub mod refusals;
 pub mod signing;
 pub mod tpm;
+pub mod trace;
 pub mod uefi_vars;
 pub mod uki;
 pub mod variable_space;

@@ -7,7 +7,7 @@ use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
     budget, compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec,
-    lifecycle, linux, microvm, phases, pvh_loader, reference, refusals, tpm, uefi_vars, uki,
+    lifecycle, linux, microvm, phases, pvh_loader, reference, refusals, tpm, trace, uefi_vars, uki,
     variable_space, variable_tools, variables, xen,
 };
 use xtask::debian::Suite;
@@ -34,6 +34,7 @@ fn trials(all: bool) -> Vec<Trial> {
     trials.extend(judge_trials());
     trials.extend(variable_trials(all));
     trials.extend(uefi_vars_trials(all));
+    trials.extend(trace_trials());
     trials.extend(clock_trials());
     trials.extend(reset_trials());
     trials.extend(pflash_reset_trials());
@@ -255,6 +256,17 @@ fn uefi_vars_trials(all: bool) -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// The firmware's own words on the command line.
+fn trace_trials() -> Vec<Trial> {
+    Vec::from([
+        trial("trace-calls".into(), trace::calls),
+        trial("trace-application".into(), trace::application),
+        trial("deny-tolerated".into(), trace::tolerated),
+        trial("deny-at-run-time".into(), trace::at_run_time),
+        trial("deny-mandatory".into(), trace::mandatory),
+    ])
 }
 
 /// The host's clock in two centuries, on a leap day and on the last of a year.

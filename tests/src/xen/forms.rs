@@ -17,6 +17,12 @@ const FUNCTIONS: &str = "
 refused_by_xl() {
     if timeout 60 xl create $1.cfg; then fail 'xl created a guest with an empty file'; fi
 }
+
+traced() {
+    succeed $1 $2
+    said $1 'trace 1 0 HandleProtocol(' || fail 'no first call'
+    said $1 'ExitBootServices(' || fail 'no last call'
+}
 ";
 
 /// A word on the command line that only one place holds.
@@ -80,6 +86,11 @@ fn parts(stage: &mut Stage, kernel: &str) {
     stage.step(&format!("cat {kernel} parts.initrd > joined"));
     stage.domain(&guest("concatenated", Some("joined")));
     stage.check("concatenated", "succeed concatenated $patience");
+    stage.domain(&Domain {
+        command_line: format!("{WORDS} ovmf-lite.trace {WORD}"),
+        ..guest("traced", Some("joined"))
+    });
+    stage.check("traced", "traced traced $patience");
     let pad = "dd bs=4096 conv=sync 2> /dev/null";
     stage.step(&format!("({pad} < {kernel}; cat parts.initrd) > joined"));
     stage.domain(&guest("padded", Some("joined")));

@@ -53,7 +53,14 @@ impl Bench {
             // How it ends is on the console.
             let _ = vm.wait_for(TO_END, |console| console.contains(judge::DONE));
         }
-        let console = vm.stop()?.console;
+        let outcome = vm.stop()?;
+        if outcome.elapsed > TO_START && !outcome.console.contains(judge::DONE) {
+            eprintln!(
+                "xtask: {} {words}: hung, or the host is too busy",
+                kernel.name
+            );
+        }
+        let console = outcome.console;
         eprintln!(
             "xtask: {} {words}: {}",
             kernel.name,
