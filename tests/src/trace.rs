@@ -30,7 +30,7 @@ const CALLS: [&str; 8] = [
     "LoadFile2.LoadFile BUFFER_TOO_SMALL",
     "LoadFile2.LoadFile SUCCESS",
     "InstallConfigurationTable LinuxInitrd SUCCESS",
-    "GetVariable GlobalVariable NOT_FOUND",
+    "GetVariable GlobalVariable SUCCESS",
 ];
 
 /// A machine with `words` for the firmware.

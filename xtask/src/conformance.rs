@@ -3,7 +3,7 @@
 //! Each kernel is booted once whole, with a trace, and then once without each
 //! service it called: the firmware fails it (`ovmf-lite.deny=`). What was not called
 //! needs no boot. Runtime services are called after ExitBootServices, too, where the
-//! firmware is gone and counts nothing: each real one gets a boot. The result is
+//! firmware is gone and counts nothing: each gets a boot. The result is
 //! `docs/CONFORMANCE.md` and the same in `docs/conformance.json`; nothing in them is
 //! written by hand.
 
@@ -65,8 +65,8 @@ const WHOLE: &str = "";
 /// The words for the proposal of 2016.
 const PROFILE: &str = "ovmf-lite.profile=2016";
 
-/// Runtime services that are no stubs (docs/COVERAGE.md). Those that are fail in
-/// every boot.
+/// Runtime services that Linux has a use for after ExitBootServices and that are no
+/// stubs (docs/COVERAGE.md).
 const RUNTIME: [&str; 8] = [
     "GetTime",
     "SetTime",
@@ -281,7 +281,11 @@ fn knock_out(
         let whole = results.iter().find(|(_, what, _)| what == WHOLE);
         let (_, _, console) = whole.context("the whole boot in Xen is missing")?;
         let name = format!("{} in Xen", kernels[index].name);
-        subjects.push(Subject::new(name, console)?);
+        let version = subjects[index].version.clone();
+        subjects.push(Subject {
+            version,
+            ..Subject::new(name, console)?
+        });
     }
     for (index, what, console) in results.into_iter().filter(|(_, what, _)| what != WHOLE) {
         subjects[index]

@@ -161,6 +161,14 @@ impl Vm {
         }
     }
 
+    /// Whether QEMU has not ended by itself.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Ends the run now.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ over() {
 
 probe() {
     start $1
-    eventually 100 over $1 || true
+    eventually 240 over $1 || printf '\\n%s\\n' 'conformance: gave up waiting' >> $consoles/guest-$1.log
     stop $1
 }
 ";
@@ -29,7 +29,7 @@ probe() {
 const MEMORY: u64 = 256;
 /// For Xen and dom0, and for each guest, on a busy host.
 const TO_START: u64 = 180;
-const EACH: u64 = 60;
+const EACH: u64 = 120;
 
 /// Starts a guest for each of `experiments`, what it lacks, and returns their consoles.
 ///

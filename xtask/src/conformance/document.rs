@@ -20,6 +20,8 @@ enum Verdict {
     Mandatory,
     /// It does, perhaps without something.
     Tolerated(Option<String>),
+    /// It took too long to come to any end.
+    Unclear,
     /// It never asks.
     Unused,
 }
@@ -28,6 +30,7 @@ impl Verdict {
     fn of(subject: &Subject, what: &str) -> Verdict {
         match subject.without.get(what) {
             None => Verdict::Unused,
+            Some(progress) if progress.unclear => Verdict::Unclear,
             Some(progress) if !progress.init => Verdict::Mandatory,
             Some(progress) => match progress.loss(&subject.whole) {
                 None if subject.count(what) == 0 => Verdict::Unused,
@@ -40,6 +43,7 @@ impl Verdict {
         match self {
             Verdict::Mandatory => "mandatory",
             Verdict::Tolerated(_) => "tolerated",
+            Verdict::Unclear => "unclear",
             Verdict::Unused => "unused",
         }
     }
@@ -119,6 +123,7 @@ fn cell(subject: &Subject, what: &str) -> String {
         Verdict::Mandatory => format!("**mandatory**{count}"),
         Verdict::Tolerated(None) => format!("tolerated{count}"),
         Verdict::Tolerated(Some(loss)) => format!("tolerated{count}: {loss}"),
+        Verdict::Unclear => format!("unclear: hung, or the host was too busy{count}"),
         Verdict::Unused => String::new(),
     }
 }

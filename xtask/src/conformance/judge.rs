@@ -21,6 +21,9 @@ echo 'conformance: done'
 
 /// What [`SCRIPT`] says last.
 pub const DONE: &str = "conformance: done";
+/// What stands behind everything on the console of a guest that neither got there nor
+/// ended in its time.
+pub const GAVE_UP: &str = "conformance: gave up waiting";
 /// What a kernel says first.
 pub const STARTED: &str = "Linux version ";
 /// What can be done with variables: writing, reading and listing them.
@@ -33,6 +36,8 @@ pub struct Progress {
     pub started: bool,
     /// Its userspace did.
     pub init: bool,
+    /// Whether its time was over before it came to an end, good or bad.
+    pub unclear: bool,
     /// What can be done with variables.
     pub efivars: BTreeSet<String>,
     /// What the EFI stub, or else the firmware complained about first, or else the
@@ -51,7 +56,9 @@ impl Progress {
         let mut lines = console.lines().rev().map(str::trim);
         let last = lines.find(|line| !line.is_empty()).unwrap_or("nothing");
         Progress {
-            started: console.contains(STARTED),
+            // On Xen's console the first lines are lost.
+            started: console.contains(STARTED) || console.contains("\n[  "),
+            unclear: console.contains(GAVE_UP),
             init: console.contains("conformance: init"),
             efivars: after("conformance: efivars: ").collect(),
             last: complaints.next().unwrap_or_else(|| last.to_owned()),
@@ -111,6 +118,13 @@ mod tests {
             Some("no efivars")
         );
         assert_eq!(whole.loss(&whole), None);
+    }
+
+    #[test]
+    fn a_boot_that_took_too_long_is_unclear() {
+        let console = format!("Linux version 6\n{GAVE_UP}\n");
+        assert!(Progress::read(&console).unclear);
+        assert!(!Progress::read("Linux version 6\n").unclear);
     }
 
     #[test]
