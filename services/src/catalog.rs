@@ -260,7 +260,11 @@ pub fn put(text: &mut String, character: u8) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::arithmetic_side_effects,
+        reason = "a test fails by panicking"
+    )]
 
     use super::*;
     use core::mem::offset_of;
