@@ -4,6 +4,10 @@
 //! descriptors at different distances, and code that reaches its data relative
 //! to the instruction pointer would break. What inside it may be written and
 //! what may be executed the Memory Attributes Table says (UEFI 2.11 §4.6.4).
+//!
+//! Coverage, configuration tables:
+//!
+//! | `EFI_MEMORY_ATTRIBUTES_TABLE` | 4.6.4 | the runtime image's sections |
 
 use crate::arch::{self, image, ram};
 use alloc::format;

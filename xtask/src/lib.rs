@@ -12,6 +12,7 @@ pub mod boot;
 pub mod build;
 pub mod check;
 pub mod conformance;
+pub mod coverage;
 pub mod debian;
 pub mod emulator;
 pub mod flash;

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, boot, build, check, conformance, nightly, test, trace, xen};
+use xtask::{bench, boot, build, check, conformance, coverage, nightly, test, trace, xen};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, boot, test and check OVMF-lite")]
@@ -31,6 +31,8 @@ enum Task {
     Trace(trace::Options),
     /// Measure which services kernels need: docs/CONFORMANCE.md
     Conformance(conformance::Options),
+    /// Put docs/COVERAGE.md together from the code and the tests
+    Coverage,
     /// Check formatting, lints, documentation and the house rules
     Check,
     /// Run every test: checks, host tests, virtual machines
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Task::Size(options) => bench::budget::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Trace(options) => trace::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Conformance(options) => conformance::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Coverage => coverage::run().map(|()| ExitCode::SUCCESS),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Miri => nightly::miri().map(|()| ExitCode::SUCCESS),

@@ -4,6 +4,10 @@
 //! Promises that the runtime services table is complete from the first moment
 //! and that both CRCs are valid when [`fill`] or [`relocate`] returns. The
 //! system table's boot-time fields are the firmware's to fill, and to seal.
+//!
+//! Coverage, configuration tables:
+//!
+//! | `EFI_RT_PROPERTIES_TABLE` | 4.6.2 | the runtime image |
 
 use crate::state::{self, Resident};
 use crate::virtual_map::Move;
@@ -130,19 +134,40 @@ fn fill_system() {
 fn runtime_services() -> RuntimeServices {
     RuntimeServices {
         header: header::<RuntimeServices>(RUNTIME_SIGNATURE),
+        // §8.3.1: CMOS clock, resolution 1 s; time zone and daylight as SetTime left them. In Xen
+        // PVH domains Xen's wall clock, until ExitBootServices
         get_time: clock::get_time,
+        // §8.3.2: `EFI_UNSUPPORTED` in Xen PVH domains
         set_time: clock::set_time,
+        // §8.3.3
         get_wakeup_time: unsupported::get_wakeup_time,
+        // §8.3.4
         set_wakeup_time: unsupported::set_wakeup_time,
+        // §8.4.1
         set_virtual_address_map: virtual_map::set_virtual_address_map,
+        // §8.4.2: `EFI_UNSUPPORTED` but during SetVirtualAddressMap's notifications
         convert_pointer: virtual_map::convert_pointer,
+        // §8.2.1
         get_variable: variables::get_variable,
+        // §8.2.2
         get_next_variable_name: variables::get_next_variable_name,
+        // §8.2.3: kept by the host, in flash or on a Xen disk where there is one, else in memory
+        // until reset; with a Xen disk `EFI_UNSUPPORTED` after ExitBootServices; signed writes and
+        // hardware-error records are the host's to judge, else `EFI_UNSUPPORTED`, signed writes
+        // without descriptor `EFI_SECURITY_VIOLATION`; how the text is read says
+        // `services/src/variables.rs`
         set_variable: variables::set_variable,
+        // §8.5.2: as GetNextMonotonicCount; with a Xen disk `EFI_UNSUPPORTED` after
+        // ExitBootServices
         get_next_high_monotonic_count: monotonic::get_next_high_monotonic_count,
+        // §8.5.1: under Xen `SCHEDOP_shutdown`; else FADT registers in I/O or memory space, then
+        // 0xCF9, keyboard controller, triple fault
         reset_system: reset::reset_system,
+        // §8.5.3
         update_capsule: unsupported::update_capsule,
+        // §8.5.3
         query_capsule_capabilities: unsupported::query_capsule_capabilities,
+        // §8.2.4
         query_variable_info: variables::query_variable_info,
     }
 }

@@ -1,5 +1,9 @@
 //! The consoles of the system table, and text output (UEFI 2.11 §12.4). Standard
 //! error is the same device as standard output; text input is in `input.rs`.
+//!
+//! Coverage, protocols:
+//!
+//! | EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL | 12.4 | ConOut and StdErr | serial port or Xen's console, and debug consoles; mode 0, 80 by 25, ANSI |
 
 use super::{Alleged, input, machine, status, trace, with_edge};
 use crate::catalog;

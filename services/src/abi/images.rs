@@ -1,4 +1,9 @@
 //! Image services (UEFI 2.11 §7.4) and the way from bytes to a running image.
+//!
+//! Coverage, protocols:
+//!
+//! | EFI_LOADED_IMAGE_PROTOCOL | 9.1 | every loaded image | no device handle |
+//! | EFI_LOADED_IMAGE_DEVICE_PATH_PROTOCOL | 9.2 | every loaded image | a copy of LoadImage's path; null without one |
 
 use super::{
     Alleged, events, machine, memory, protection, protocols, status, system_table, trace, with,

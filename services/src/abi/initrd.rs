@@ -1,6 +1,11 @@
 //! The initial RAM disk, as Linux asks for it: a handle with the vendor media
 //! device path `LINUX_EFI_INITRD_MEDIA_GUID` and LOAD_FILE2 (UEFI 2.11 §13.2;
 //! Linux `Documentation/arch/x86/boot.rst`, `drivers/firmware/efi/libstub`).
+//!
+//! Coverage, protocols:
+//!
+//! | EFI_DEVICE_PATH_PROTOCOL | 10.2 | the initrd's handle | vendor media path `LINUX_EFI_INITRD_MEDIA_GUID` |
+//! | EFI_LOAD_FILE2_PROTOCOL | 13.2 | the initrd's handle, if there is one | copies from the host straight to the caller |
 
 use super::{Alleged, status, trace, with};
 use crate::catalog;

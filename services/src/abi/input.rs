@@ -3,6 +3,11 @@
 //! A key is looked for when somebody asks: for one, whether there is one, or by
 //! waiting. A terminal does not tell which shift keys are held down, nor can its
 //! locks be set.
+//!
+//! Coverage, protocols:
+//!
+//! | EFI_SIMPLE_TEXT_INPUT_PROTOCOL | 12.3 | ConIn | serial port or Xen's console; one byte a key, and the sequences of a VT100 for arrows, editing and function keys. Keys are looked for when somebody asks |
+//! | EFI_SIMPLE_TEXT_INPUT_EX_PROTOCOL | 12.2 | ConIn | shift keys and locks are not known: SetState is `EFI_UNSUPPORTED` |
 
 use super::{Alleged, machine, status, trace, with};
 use crate::catalog;

@@ -2,6 +2,10 @@
 //!
 //! Everything may be done with all memory until a program says otherwise. What it
 //! took away comes back when the pages are freed, for whoever gets them next.
+//!
+//! Coverage, protocols:
+//!
+//! | EFI_MEMORY_ATTRIBUTE_PROTOCOL | 37.7 | a handle of its own | pages of the identity map, whose large ones are split; 256 page tables at most; not the firmware's own memory: `EFI_ACCESS_DENIED`. All memory is readable, writable and executable until asked otherwise, and again when pages are freed |
 
 use super::{Alleged, status, with_edge};
 use crate::boot::ProtectError;

@@ -3,6 +3,10 @@
 //!
 //! RDSEED gives what the specification calls raw; RDRAND's generator is that of
 //! SP 800-90A with AES in counter mode (Intel SDM vol. 1 §7.3.17).
+//!
+//! Coverage, protocols:
+//!
+//! | EFI_RNG_PROTOCOL | 37.5 | a handle of its own, if the processor has RDRAND or RDSEED | RDRAND as SP 800-90 CTR-256, RDSEED as raw |
 
 use super::{Alleged, machine, status, with_edge};
 use crate::boot::Fill;

@@ -3,6 +3,10 @@
 //!
 //! Tables are copied out of memory before they are looked at. What is not there,
 //! too long or outside of memory that can be read is left out.
+//!
+//! Coverage, configuration tables:
+//!
+//! | ACPI 1.0 or ACPI 2.0, by the RSDP's revision | 4.6.1 | the host's table-loader script, the PVH loader's RSDP, or what hvmloader left in 0xE0000 to 0xFFFFF |
 
 use super::{BIOS_AREA_ALIGNMENT, checksum, get};
 use crate::physical::Physical;

@@ -1,5 +1,9 @@
 //! SMBIOS entry points: both forms, told where their structure table lies (DMTF
 //! DSP0134 3.7 §5.2).
+//!
+//! Coverage, configuration tables:
+//!
+//! | SMBIOS or SMBIOS 3.0 | 4.6.1 | fw_cfg, or what is found in 0xE0000 to 0xFFFFF after a PVH loader or hvmloader; Xen PVH domains have none |
 
 use super::{BIOS_AREA_ALIGNMENT, checksum, get, put};
 use core::fmt;

@@ -1,14 +1,6 @@
 //! The firmware's own variables (UEFI 2.11 §3.3): what operating systems and their
 //! tools ask of every firmware and this one can answer.
 //!
-//! | variable | value |
-//! |---|---|
-//! | `SecureBoot` | 0: no signature is checked |
-//! | `SetupMode` | 1 without a platform key in the store, 0 with one |
-//! | `OsIndicationsSupported` | 0: no setup screen, no capsules |
-//! | `PlatformLangCodes` | `en` |
-//! | `PlatformLang` | `en`, the only one there is |
-//!
 //! Promises that they are there from the start, that nobody can change or delete
 //! them or put others in their place, not even by way of the store's file, and that
 //! they take no room in it and no time at boot, however full it is: `PlatformLang`
@@ -23,6 +15,18 @@
 //! no device paths, and no signature type is supported. `BootOrder`, `BootNext`,
 //! `Boot####`, `Timeout` and `OsIndications` are the operating system's to write and
 //! are kept; this firmware does not act on them.
+//!
+//! Coverage, global variables:
+//!
+//! | SecureBoot | 0 | no signature is checked |
+//! | SetupMode | 1, or 0 when the store has a `PK` |  |
+//! | OsIndicationsSupported | 0 | no setup screen, no capsules |
+//! | PlatformLangCodes | `en` |  |
+//! | PlatformLang | `en` | the only language: `EFI_WRITE_PROTECTED` for others; not in the store's file, as it never changes |
+//! | BootOrder, BootNext, Boot####, Timeout, OsIndications, ConIn, … | as others wrote them | kept, not acted on: what is booted is the host's choice |
+//! | BootCurrent | none | a kernel given by the host is no boot option; OVMF has none then, either |
+//! | PK, KEK, db, dbx, dbt, dbr | as others enrolled them | `EFI_INVALID_PARAMETER` for those that need no signature |
+//! | the rest of §3.3 | none | there is nothing behind them |
 
 use super::layout::put;
 use super::storage::Storage;

@@ -15,7 +15,7 @@ use r_efi::efi::{
 };
 
 pub const AREA: Area = Area {
-    name: "drivers",
+    name: "7.3.12 ConnectController, DisconnectController",
     checks: &[
         ("7.3.12 ConnectController without a driver", no_driver),
         ("7.3.12 the higher version comes first", by_version),

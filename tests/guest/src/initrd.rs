@@ -13,7 +13,7 @@ use r_efi::efi::protocols::load_file2::{self, Protocol as LoadFile2};
 use r_efi::efi::{Boolean, Handle, Status};
 
 pub const AREA: Area = Area {
-    name: "13.2 initrd",
+    name: "13.2 EFI_LOAD_FILE2_PROTOCOL of the initrd",
     checks: &[
         ("LocateDevicePath", locate),
         ("LocateDevicePath with a longer path", longer_path),

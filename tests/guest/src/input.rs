@@ -11,7 +11,7 @@ use r_efi::efi::protocols::simple_text_input_ex::{self as extended, KeyData, Pro
 use r_efi::efi::{self, Boolean, Status};
 
 pub const AREA: Area = Area {
-    name: "input",
+    name: "12.2 EFI_SIMPLE_TEXT_INPUT_EX_PROTOCOL",
     checks: &[
         ("12.3 WaitForKey is not signalled without a key", no_key),
         ("12.2 ReadKeyStrokeEx without a key", no_key_extended),

@@ -9,7 +9,7 @@ use core::ptr;
 use r_efi::efi::{self, Event, Guid, Handle, Status};
 
 pub const AREA: Area = Area {
-    name: "notify",
+    name: "7.3.5 RegisterProtocolNotify",
     checks: &[
         (
             "7.3.5 RegisterProtocolNotify with wrong parameters",

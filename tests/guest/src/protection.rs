@@ -12,7 +12,7 @@ use r_efi::efi::protocols::memory_attribute::{self, Protocol};
 use r_efi::efi::{self, MEMORY_RO, MEMORY_RP, MEMORY_XP, Status};
 
 pub const AREA: Area = Area {
-    name: "protection",
+    name: "37.7 EFI_MEMORY_ATTRIBUTE_PROTOCOL",
     checks: &[
         ("37.7.1 everything may be done at first", at_first),
         ("37.7.2 what is set is got, and of no neighbour", set),

@@ -9,7 +9,7 @@ use r_efi::efi::protocols::rng::{self, Algorithm, Protocol};
 use r_efi::efi::{Guid, Status};
 
 pub const AREA: Area = Area {
-    name: "random",
+    name: "37.5 EFI_RNG_PROTOCOL",
     checks: &[
         ("37.5.1 there is a list of algorithms", list),
         ("37.5.2 numbers differ", differ),

@@ -10,7 +10,7 @@ use core::ptr;
 use r_efi::efi::{self, Handle, Status, SystemTable};
 
 pub const AREA: Area = Area {
-    name: "started",
+    name: "7.4.5 Exit",
     checks: &[
         ("7.4.5 Exit's data come to StartImage", exit_data),
         ("7.4.5 Exit's data that nobody wants", unwanted),
