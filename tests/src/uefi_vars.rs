@@ -49,7 +49,7 @@ pub fn application(bench: &Bench, model: &str, reads_memory: bool) -> Result<()>
     let files = Files::create(&format!("{name}-files"))?;
     let machine = Machine {
         kernel: Some(build::guest_image()),
-        command_line: String::new(),
+        command_line: "hosted".into(),
         ..machine(bench, model, &store_in(&files), options)
     };
     let outcome = bench.expect(&name, &machine, End::Exited(0), SUCCESS)?;

@@ -60,12 +60,12 @@ pub fn run(guest: &Guest, report: &mut Report) -> Option<Guest> {
     }
     report.run(guest, &area("8 at run time", &PHYSICAL[..1]));
     report.run(guest, &area("8 at run time", &AFTER));
-    if report.ours {
+    if report.own_variables {
         report.run(guest, &area("8 at run time", &OURS));
     }
     let moved = Os::new(&mut map, tables).run(guest, &pointers, report)?;
     report.run(&moved, &area("8 at virtual addresses", &AFTER));
-    if report.ours {
+    if report.own_variables {
         report.run(&moved, &area("8 at virtual addresses", &OURS));
     }
     Some(moved)

@@ -14,7 +14,7 @@
 //! With the word `fault` in its load options it makes one instead; `reset=`,
 //! `broken=`, `clock`, `violate=`, `keys`, `stamp` and `store=` are explained in
 //! `reset.rs`, `broken.rs`, `time.rs`, `protection.rs`, `input.rs`, `space.rs` and
-//! `store.rs`.
+//! `store.rs`. `hosted` says that a host keeps the variables, which has its own.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]
@@ -131,12 +131,7 @@ const AREAS: [Area; 55] = [
 ];
 
 /// What only this firmware promises.
-const OURS: [Area; 4] = [
-    slots::OURS,
-    memory::OURS,
-    signals::OURS,
-    own_variables::OURS,
-];
+const OURS: [Area; 3] = [slots::OURS, memory::OURS, signals::OURS];
 
 #[unsafe(no_mangle)]
 extern "efiapi" fn efi_main(
@@ -157,7 +152,7 @@ extern "efiapi" fn efi_main(
     if reference {
         output::use_serial();
     }
-    let mut report = Report::new(!reference);
+    let mut report = Report::new(!reference, images::has_option(&guest, "hosted"));
     let on_demand = space::on_demand(&guest, entered, &mut report)
         || broken::on_demand(&guest, &mut report)
         || store::on_demand(&guest, &mut report);
@@ -181,6 +176,9 @@ fn run(guest: Guest, report: &mut Report) -> Guest {
     }
     if report.ours {
         OURS.iter().for_each(|area| report.run(&guest, area));
+    }
+    if report.own_variables {
+        report.run(&guest, &own_variables::OURS);
     }
     if images::has_option(&guest, "clock") {
         report.run(&guest, &time::AREA);

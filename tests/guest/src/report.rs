@@ -35,15 +35,19 @@ pub struct Report {
     /// Whether this is the firmware whose tests these are, and not another one
     /// to compare it with.
     pub ours: bool,
+    /// Whether the variables of UEFI 2.11 §3.3 are this firmware's, too, and not a
+    /// host's that keeps variables.
+    pub own_variables: bool,
     passed: usize,
     failed: usize,
 }
 
 impl Report {
     /// No outcomes so far.
-    pub const fn new(ours: bool) -> Self {
+    pub const fn new(ours: bool, hosted: bool) -> Self {
         Self {
             ours,
+            own_variables: ours && !hosted,
             passed: 0,
             failed: 0,
         }

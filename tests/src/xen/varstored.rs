@@ -37,8 +37,12 @@ pub fn run(case: &Case) -> Result<()> {
     stage.bytes("application.efi", fs::read(build::guest_image())?);
     stage.bytes("varstored", fs::read(build::varstored_program())?);
     stage.step("chmod +x varstored");
-    for name in ["without", "application", "mute"] {
-        stage.domain(&application(name, "application"));
+    for (name, words) in [
+        ("without", "application"),
+        ("application", "application hosted"),
+        ("mute", "application"),
+    ] {
+        stage.domain(&application(name, words));
     }
     let facts = format!(
         "MEMORY_KIB={}\nPROCESSORS=1\nTABLES=\"ACPI SMBIOS\"\n",

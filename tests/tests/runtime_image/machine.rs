@@ -16,6 +16,16 @@ use std::ptr;
 /// A vendor for the variables of these tests.
 pub const VENDOR: Guid = Guid::from_fields(0x1234_5678, 0x9abc, 0xdef0, 1, 2, &[3, 4, 5, 6, 7, 8]);
 
+/// The vendor of the variables that the specification names (UEFI 2.11 §3.3).
+const EFI_GLOBAL_VARIABLE: Guid = Guid::from_fields(
+    0x8be4_df61,
+    0x93ca,
+    0x11d2,
+    0xaa,
+    0x0d,
+    &[0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c],
+);
+
 /// The image, placed and entered.
 pub struct Machine {
     /// The memory it is in.
@@ -230,13 +240,13 @@ impl Machine {
         unsafe { (self.services().get_next_variable_name)(size, name.as_mut_ptr(), vendor) }
     }
 
-    /// All variable names, in order.
+    /// All variable names but the firmware's own, in order.
     pub fn list(&self) -> Vec<String> {
         let (mut name, mut vendor, mut names) = ([0u16; 64], VENDOR, vec![]);
         loop {
             let mut size = size_of_val(&name);
             match self.next(&mut size, &mut name, &mut vendor) {
-                Status::SUCCESS if vendor != VENDOR => {}
+                Status::SUCCESS if vendor == EFI_GLOBAL_VARIABLE => {}
                 Status::SUCCESS => names.push(String::from_utf16_lossy(&name[..size / 2 - 1])),
                 status => {
                     assert_eq!(status, Status::NOT_FOUND);

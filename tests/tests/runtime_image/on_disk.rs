@@ -39,7 +39,7 @@ fn what_is_on_a_disk_is_written_at_boot_and_read_from_memory_after() {
     assert_eq!(told().last(), Some(&(0, 0)));
     // SAFETY: the table is in the image, which is mapped.
     let properties = unsafe { &*machine.handoff.rt_properties };
-    assert_eq!(properties.runtime_services_supported, 0x24b0);
+    assert_eq!(properties.runtime_services_supported, 0x25b0);
 
     assert_eq!(machine.set("Kept", NV_BS_RT, b"value"), Status::SUCCESS);
     let calls = told();
