@@ -120,7 +120,7 @@ fn the_power_may_fail_between_writes_that_are_mixed_up() {
     assert!(cfg!(miri) || second > 1000);
 }
 
-const VENDOR: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+const VENDOR: Guid = guid!("605dab50-e046-4300-abb6-3dd810dd8b23");
 const NV: A = A::NON_VOLATILE.union(A::BOOTSERVICE_ACCESS);
 const RT: A = NV.union(A::RUNTIME_ACCESS);
 const VOLATILE: A = A::BOOTSERVICE_ACCESS.union(A::RUNTIME_ACCESS);
@@ -216,10 +216,10 @@ fn nothing_is_taken_that_could_not_be_kept() {
     let largest = store.0.info(Phase::Boot, RT).unwrap().largest - 4;
     for attributes in [RT, VOLATILE] {
         let full = store.put("N", attributes, largest + 1);
-        assert!(matches!(full, Err(Error::Full { .. })));
+        assert!(matches!(full, Err(Error::Full(_))));
         store.put("N", attributes, largest - 100).unwrap();
         let full = store.set(Phase::Boot, "N", attributes | A::APPEND_WRITE, &[1; 101]);
-        assert!(matches!(full, Err(Error::Full { .. })));
+        assert!(matches!(full, Err(Error::Full(_))));
         store
             .set(Phase::Boot, "N", attributes | A::APPEND_WRITE, &[1; 100])
             .unwrap();
