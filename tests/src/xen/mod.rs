@@ -117,15 +117,18 @@ const OWN: [(&str, Run); 4] = [
 ];
 
 /// What is done with HVM guests.
-const HVM: [(&str, Run); 4] = [
+const HVM: [(&str, Run); 3] = [
     ("linux", hvm::representative),
     ("refusals", hvm::refusals),
     ("varstored", varstored::run),
-    ("variables", variables::run),
 ];
 
 /// What takes long with them.
-const HVM_LONG: [(&str, Run); 2] = [("linux-matrix", hvm::matrix), ("lifecycle", lifecycle::run)];
+const HVM_LONG: [(&str, Run); 3] = [
+    ("linux-matrix", hvm::matrix),
+    ("lifecycle", lifecycle::run),
+    ("variables", variables::run),
+];
 
 /// What takes long.
 const LONG: [(&str, Run); 2] = [
