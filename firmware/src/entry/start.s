@@ -42,11 +42,14 @@ start32:
     addl $8, %edi
     loop 1b
 
-    // 2048 pages of 2 MiB: present, writable, large.
+    // 2048 pages of 2 MiB: present, writable, large. What was there is whatever
+    // hvmloader left.
     movl $0x83, %eax
+    xorl %edx, %edx
     movl $page_directories, %edi
     movl $2048, %ecx
 2:  movl %eax, (%edi)
+    movl %edx, 4(%edi)
     addl $0x200000, %eax
     addl $8, %edi
     loop 2b
