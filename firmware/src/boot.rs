@@ -1,6 +1,7 @@
 //! From the platform to the running kernel, and the one line when that fails.
 
 use crate::arch::{self, image, protection, random, time};
+use crate::console::{info, warning};
 use crate::platform::fw_cfg::FwCfg;
 use crate::platform::payload::{self, Kernel};
 use crate::platform::tables::{self, Published};
@@ -11,7 +12,6 @@ use crate::{console, ports};
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::fmt;
-use log::{info, warn};
 use ovmf_lite_services::abi::{self, images::Origin};
 use ovmf_lite_services::boot::{Boot, Initrd, Machine};
 use ovmf_lite_services::handles::HandleId;
@@ -110,7 +110,7 @@ pub fn obey(command_line: &mut Vec<u8>, start: u64) {
         info!("trace, {} time stamps in a millisecond", time::hz() / 1000);
     }
     if options.denied != 0 || !options.denials.is_empty() {
-        warn!("services fail, as asked; for a GUID or with a status until ExitBootServices");
+        warning!("services fail, as asked; for a GUID or with a status until ExitBootServices");
     }
     abi::configure_trace(options, start);
 }

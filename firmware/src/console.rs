@@ -154,13 +154,36 @@ impl Log for Console {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let kind = match record.level() {
-            Level::Error => "error: ",
-            Level::Warn => "warning: ",
-            _ => "",
-        };
-        let _ = writeln!(Console, "ovmf-lite: {kind}{}", record.args());
+        say(record.level(), *record.args());
     }
 
     fn flush(&self) {}
 }
+
+/// Writes a line of the log, unless the domain's options leave its level out.
+#[inline(never)]
+pub fn say(level: Level, line: fmt::Arguments<'_>) {
+    if level > log::max_level() {
+        return;
+    }
+    let kind = match level {
+        Level::Error => "error: ",
+        Level::Warn => "warning: ",
+        _ => "",
+    };
+    let _ = writeln!(Console, "ovmf-lite: {kind}{line}");
+}
+
+/// `log`'s macros without what its records hold beside level and text.
+macro_rules! error {
+    ($($line:tt)+) => { $crate::console::say(log::Level::Error, format_args!($($line)+)) };
+}
+/// See [`error`].
+macro_rules! warning {
+    ($($line:tt)+) => { $crate::console::say(log::Level::Warn, format_args!($($line)+)) };
+}
+/// See [`error`].
+macro_rules! info {
+    ($($line:tt)+) => { $crate::console::say(log::Level::Info, format_args!($($line)+)) };
+}
+pub(crate) use {error, info, warning};

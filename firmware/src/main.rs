@@ -18,9 +18,9 @@ mod ports;
 mod resident;
 mod xen;
 
+use crate::console::{error, info};
 use boot::Failure;
 use core::panic::PanicInfo;
-use log::{error, info};
 use ovmf_lite_services::abi;
 use phases::Phase;
 use platform::Platform;

@@ -8,9 +8,9 @@
 //! they are, if it asks by the fw_cfg file [`ASKED`].
 
 use crate::arch::time::{self, tsc};
+use crate::console::info;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use log::info;
 use ovmf_lite_services::{abi, text};
 use uefi_raw::{Guid, guid};
 

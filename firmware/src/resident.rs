@@ -10,11 +10,12 @@
 //! | `EFI_MEMORY_ATTRIBUTES_TABLE` | 4.6.4 | the runtime image's sections |
 
 use crate::arch::{self, image, ram};
+use crate::console::{self, warning};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use log::{info, warn};
+use log::Level;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr, Placement};
 use ovmf_lite_services::resident::{
@@ -124,27 +125,40 @@ fn place_of(machine: &Machine, disk: Disk, name: &str) -> String {
 
 /// Says where variables are kept: `place`, or else in memory.
 fn announce(handoff: &Handoff, place: &str) {
-    match handoff.store {
-        Store::KEPT | Store::HOST => info!("variables {place}"),
-        Store::RESUMED => info!("variables {place}, rewritten"),
-        Store::SILENT_HOST => warn!(
-            "variables in memory: expected {} at {:#x} to answer, found it does not",
-            place.trim_start_matches("in "),
-            handoff.machine.host.address
-        ),
-        Store::FORMATTED => warn!(
-            "variables {place}: expected a store, found none or a damaged one; it is empty now"
-        ),
-        Store::READ_ONLY => {
-            warn!("variables {place}: expected to be able to write, found it fails")
+    let (level, before, place, behind) = match handoff.store {
+        Store::KEPT | Store::HOST => (Level::Info, "", place, ""),
+        Store::RESUMED => (Level::Info, "", place, ", rewritten"),
+        // No variable was read that could be out of room.
+        Store::SILENT_HOST => {
+            return warning!(
+                "variables in memory: expected {} at {:#x} to answer, found it does not",
+                place.trim_start_matches("in "),
+                handoff.machine.host.address
+            );
         }
-        Store::UNKNOWN_SIZE => warn!(
-            "variables in memory, not {place}: expected 128 or 528; use a copy of OVMF_VARS.fd"
+        Store::FORMATTED => (
+            Level::Warn,
+            "",
+            place,
+            ": expected a store, found none or a damaged one; it is empty now",
         ),
-        _ => info!("variables in memory"),
-    }
+        Store::READ_ONLY => (
+            Level::Warn,
+            "",
+            place,
+            ": expected to be able to write, found it fails",
+        ),
+        Store::UNKNOWN_SIZE => (
+            Level::Warn,
+            "in memory, not ",
+            place,
+            ": expected 128 or 528; use a copy of OVMF_VARS.fd",
+        ),
+        _ => (Level::Info, "in memory", "", ""),
+    };
+    console::say(level, format_args!("variables {before}{place}{behind}"));
     if handoff.out_of_room > 0 {
-        warn!(
+        warning!(
             "{} variables will not be visible to the kernel: it gets no more than there is memory for",
             handoff.out_of_room
         );

@@ -11,13 +11,13 @@
 
 use super::fw_cfg::{self, FwCfg};
 use crate::arch::{mtrr, smp, time};
+use crate::console::warning;
 use crate::ports;
 use crate::ports::fw_cfg::Device;
 use crate::ports::pci::Ports;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
-use log::warn;
 use ovmf_lite_services::e820::Region;
 use ovmf_lite_services::pci::{self, Configuration, Function, Host, LINES, Routing, Space};
 use uefi_raw::table::boot::MemoryType;
@@ -249,7 +249,7 @@ impl Chipset {
             host.high.remove(&range);
         }
         for shortage in pci::assign(&mut Ports, &host) {
-            warn!("{shortage}");
+            warning!("{shortage}");
         }
         Ok(())
     }
@@ -295,7 +295,9 @@ fn set_up_processors(fw_cfg: &FwCfg, uncached_from: u64) -> Result<(), fw_cfg::E
     }
     let others = u16::from_le_bytes(count).saturating_sub(1);
     if let Err(smp::Missing { expected, found }) = smp::set_everywhere(&registers, others.into()) {
-        warn!("expected {expected} more processors to answer, found {found}: the host is too slow");
+        warning!(
+            "expected {expected} more processors to answer, found {found}: the host is too slow"
+        );
     }
     Ok(())
 }

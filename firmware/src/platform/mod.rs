@@ -11,6 +11,7 @@ pub mod tables;
 use crate::arch;
 use crate::arch::ram::{self, Found};
 use crate::arch::time;
+use crate::console::warning;
 use crate::phases;
 use crate::ports;
 use crate::xen::{self, Xen};
@@ -20,7 +21,7 @@ use alloc::vec::Vec;
 use chipset::Chipset;
 use core::fmt;
 use fw_cfg::FwCfg;
-use log::{LevelFilter, warn};
+use log::LevelFilter;
 use ovmf_lite_services::e820::{self, Region};
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PhysAddr};
 use ovmf_lite_services::pvh::{self, Module, StartInfo};
@@ -277,14 +278,14 @@ fn pvh_regions(info: &StartInfo, xen: Option<Xen>) -> Result<Vec<Region>, Error>
 fn domain_of(xen: Xen) -> Domain {
     time::counts_at(u64::from(xen.tsc_khz) * 1000);
     let domain = xen.domain().unwrap_or_else(|error| {
-        warn!("{error}; going on without");
+        warning!("{error}; going on without");
         Domain::default()
     });
     match &domain.log {
         None => {}
         Some(Level::Filter(level)) => log::set_max_level((*level).min(LevelFilter::Info)),
         Some(Level::Unknown(found)) => {
-            warn!("option log: expected off, error, warn or info, found {found}");
+            warning!("option log: expected off, error, warn or info, found {found}");
         }
     }
     domain

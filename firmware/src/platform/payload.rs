@@ -3,10 +3,10 @@
 use super::fw_cfg::{FwCfg, Item};
 use crate::arch::ram;
 use crate::boot::Failure;
+use crate::console::warning;
 use alloc::vec;
 use core::fmt;
 use core::ops::Range;
-use log::warn;
 use ovmf_lite_loader::pe;
 use ovmf_lite_services::abi::{self, images::Origin};
 use ovmf_lite_services::boot::Initrd;
@@ -186,7 +186,7 @@ impl Kernel {
             Appended::Initrd(offset) => Some(start + offset..end),
             Appended::Nothing => None,
             Appended::Junk(offset) => {
-                warn!(
+                warning!(
                     "kernel: expected an initrd behind it, found {} bytes that Linux would not \
                      take for one; they are ignored",
                     end - start - offset

@@ -11,9 +11,9 @@ use super::hypercall::Parameter;
 use super::link::Page;
 use super::{Xen, is_hole};
 use crate::arch::ram;
+use crate::console::warning;
 use alloc::string::String;
 use core::fmt::Display;
-use log::warn;
 use ovmf_lite_services::e820::Region;
 use ovmf_lite_services::memory::{MemoryMap, PAGE_SIZE, Placement};
 use ovmf_lite_services::resident;
@@ -216,5 +216,5 @@ fn is_blank(image: &[u8]) -> bool {
 }
 
 fn complain(name: &str, error: &dyn Display) {
-    warn!("Xen disk {name}: {error}");
+    warning!("Xen disk {name}: {error}");
 }
