@@ -132,7 +132,7 @@ fn announce(handoff: &Handoff, place: &str) {
         Store::SILENT_HOST => {
             return warning!(
                 "variables in memory: expected {} at {:#x} to answer, found it does not",
-                place.trim_start_matches("in "),
+                place.strip_prefix("in ").unwrap_or(place),
                 handoff.machine.host.address
             );
         }

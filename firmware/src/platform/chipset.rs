@@ -303,7 +303,7 @@ fn set_up_processors(fw_cfg: &FwCfg, uncached_from: u64) -> Result<(), fw_cfg::E
 }
 
 /// A file of one 64-bit number.
-fn read_u64(fw_cfg: &FwCfg, name: &str) -> Result<Option<u64>, fw_cfg::Error> {
+fn read_u64(fw_cfg: &FwCfg, name: &'static str) -> Result<Option<u64>, fw_cfg::Error> {
     let bytes = fw_cfg.read_file(name)?;
     Ok(bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)))
 }

@@ -3,7 +3,6 @@
 
 use super::payload::Payload;
 use crate::ports::fw_cfg::{Device, TransferFailed};
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -41,9 +40,11 @@ pub struct Item {
 }
 
 /// The device and its directory.
+#[derive(Clone, Copy)]
 pub struct FwCfg {
     device: Device,
-    files: Vec<(String, Item)>,
+    /// Entries of [`ENTRY`] bytes, kept for good.
+    directory: &'static [u8],
 }
 
 /// fw_cfg does not hold what it should.
@@ -52,7 +53,7 @@ pub enum Error {
     /// The host refused or did not finish a transfer.
     Transfer,
     /// An item is larger than is reasonable: its name, its size.
-    TooLarge(String, usize),
+    TooLarge(&'static str, usize),
 }
 
 impl fmt::Display for Error {
@@ -84,8 +85,8 @@ impl FwCfg {
         let count = (u32::from_be_bytes(count) as usize).min(MAX_FILES);
         let mut entries = vec![0; 4 + count * ENTRY];
         device.read(DIRECTORY, 0, &mut entries)?;
-        let files = entries[4..].chunks_exact(ENTRY).map(file).collect();
-        Ok(Some(Self { device, files }))
+        let directory = entries.leak().get(4..).unwrap_or_default();
+        Ok(Some(Self { device, directory }))
     }
 
     /// How items are transferred, for the log.
@@ -99,10 +100,12 @@ impl FwCfg {
 
     /// The file of this name.
     pub fn file(&self, name: &str) -> Option<Item> {
-        let mut files = self.files.iter();
-        files
-            .find(|(known, _)| known == name)
-            .map(|(_, item)| *item)
+        let named = |entry: &&[u8]| {
+            let rest = entry[ENTRY - NAME..].strip_prefix(name.as_bytes());
+            rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
+        };
+        let mut files = self.directory.chunks_exact(ENTRY);
+        files.find(named).map(item)
     }
 
     /// Fills `buffer` from the start of an item.
@@ -116,9 +119,9 @@ impl FwCfg {
     }
 
     /// A small item, whole.
-    fn read_small(&self, name: &str, item: Item) -> Result<Vec<u8>, Error> {
+    fn read_small(&self, name: &'static str, item: Item) -> Result<Vec<u8>, Error> {
         if item.size > MAX_SMALL {
-            return Err(Error::TooLarge(name.into(), item.size));
+            return Err(Error::TooLarge(name, item.size));
         }
         let mut bytes = vec![0; item.size];
         self.read(item, &mut bytes)?;
@@ -126,7 +129,7 @@ impl FwCfg {
     }
 
     /// A small file, whole; empty when there is none.
-    pub fn read_file(&self, name: &str) -> Result<Vec<u8>, Error> {
+    pub fn read_file(&self, name: &'static str) -> Result<Vec<u8>, Error> {
         match self.file(name) {
             Some(item) => self.read_small(name, item),
             None => Ok(Vec::new()),
@@ -196,16 +199,11 @@ fn read_initrd(buffer: &mut [u8]) -> Result<(), &'static str> {
     read.map_err(|TransferFailed| "the host failed to transfer it")
 }
 
-/// A directory entry of [`ENTRY`] bytes.
-fn file(entry: &[u8]) -> (String, Item) {
+/// What a directory entry of [`ENTRY`] bytes says.
+fn item(entry: &[u8]) -> Item {
     let number = |at: usize| u16::from_be_bytes([entry[at], entry[at + 1]]);
-    let name = entry[ENTRY - NAME..].split(|byte| *byte == 0).next();
-    let item = Item {
+    Item {
         selector: number(4),
         size: (usize::from(number(0)) << 16) | usize::from(number(2)),
-    };
-    (
-        String::from_utf8_lossy(name.unwrap_or_default()).into_owned(),
-        item,
-    )
+    }
 }

@@ -50,7 +50,7 @@ pub struct Platform {
     /// The Xen that runs us, and the domain we are in.
     pub xen: Option<(Xen, Domain)>,
     /// Physical memory as the host describes it.
-    pub regions: Vec<Region>,
+    pub regions: &'static [Region],
     /// The kernel's command line, as bytes.
     pub command_line: Vec<u8>,
     /// The kernel, still with the host, and its initrd.
@@ -209,7 +209,7 @@ fn from_hvmloader(xen: Xen, fw_cfg: Option<FwCfg>) -> Result<Platform, Error> {
         None => (None, Vec::new()),
     };
     Ok(Platform {
-        regions,
+        regions: regions.leak(),
         command_line: appended(line, domain.append.as_ref()),
         kernel,
         host: Host::Hvmloader { fw_cfg },
@@ -233,7 +233,7 @@ fn from_reset(fw_cfg: FwCfg) -> Result<Platform, Error> {
     }
     chipset::set_up(chipset, &fw_cfg, &mut regions)?;
     Ok(Platform {
-        regions,
+        regions: regions.leak(),
         command_line: fw_cfg.command_line()?,
         kernel: fw_cfg.payload()?,
         host: Host::Reset { fw_cfg, chipset },
@@ -250,7 +250,7 @@ fn from_pvh(address: u64, xen: Option<Xen>) -> Result<Platform, Error> {
     let mut modules = info.modules.into_iter();
     let kernel = modules.next();
     Ok(Platform {
-        regions,
+        regions: regions.leak(),
         command_line: appended(info.command_line, append),
         kernel: kernel.map(|kernel| Payload::Modules(kernel, modules.next())),
         host: Host::Pvh { rsdp: info.rsdp },
@@ -311,7 +311,7 @@ impl Platform {
     /// length), and what a loader put into memory for us.
     pub fn memory_map(&self, occupied: (u64, u64)) -> Result<MemoryMap, Error> {
         let mut map = MemoryMap::new();
-        e820::describe(&self.regions, &mut map)?;
+        e820::describe(self.regions, &mut map)?;
         let (start, bytes) = LEGACY_HOLE;
         map.describe(PhysAddr(start), bytes, MemoryType::RESERVED)?;
         let (start, bytes) = occupied;
@@ -349,7 +349,7 @@ impl Platform {
         if machine.host.protocol != Protocol::NONE {
             return None;
         }
-        xen::disk::open(*xen, &self.regions, memory)
+        xen::disk::open(*xen, self.regions, memory)
     }
 
     /// Flash for variables: only after a reset there can be some that is ours.
@@ -394,7 +394,7 @@ impl Platform {
     /// wall clock.
     fn clock(&self) -> (Clock, Moment) {
         match (&self.host, &self.xen) {
-            (Host::Pvh { .. }, Some((xen, _))) => match xen.now(&self.regions) {
+            (Host::Pvh { .. }, Some((xen, _))) => match xen.now(self.regions) {
                 Some(moment) => (Clock::TSC, moment),
                 None => (Clock::NONE, Moment::default()),
             },

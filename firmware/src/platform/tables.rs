@@ -114,12 +114,12 @@ impl Host<'static> for Loader<'_> {
 
 /// Places or finds the ACPI tables. `None` when the host has none.
 pub fn acpi(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Acpi>, Error> {
-    let regions = Some(platform.regions.as_slice());
+    let regions = Some(platform.regions);
     let found = Found { regions };
     let rsdp = match &platform.host {
         PlatformHost::Reset { fw_cfg, .. } => return place_acpi(fw_cfg, memory),
         PlatformHost::Pvh { rsdp } => *rsdp,
-        PlatformHost::Hvmloader { .. } => find_rsdp(&platform.regions),
+        PlatformHost::Hvmloader { .. } => find_rsdp(platform.regions),
     };
     rsdp.map(|rsdp| describe_acpi(&found, rsdp)).transpose()
 }
@@ -158,7 +158,7 @@ pub fn smbios(platform: &Platform, memory: &mut MemoryMap) -> Result<Option<Publ
     match &platform.host {
         PlatformHost::Reset { fw_cfg, .. } => place_smbios(fw_cfg, memory),
         PlatformHost::Pvh { .. } | PlatformHost::Hvmloader { .. } => {
-            Ok(find_smbios(&platform.regions))
+            Ok(find_smbios(platform.regions))
         }
     }
 }
