@@ -4,12 +4,13 @@
 //! Never waits for ever: a device that does not take a byte in bounded time
 //! loses it.
 
+use crate::arch::once::Once;
 use crate::ports::{read, write, write_string};
 use crate::xen::{self, Page};
+use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use ovmf_lite_services::xen::console::Console as XenConsole;
-use spin::Once;
 
 /// COM1, a 16550 or better.
 const SERIAL: u16 = 0x3f8;
@@ -48,15 +49,16 @@ struct Present {
 
 static PRESENT: Once<Present> = Once::new();
 
+#[inline(never)]
 fn present() -> Present {
-    *PRESENT.call_once(|| Present {
+    PRESENT.get_or(|| Present {
         serial: set_serial_up(),
         debug: DEBUG_PORTS.map(debug_present),
     })
 }
 
 /// Xen's paravirtual console, if this is a domain that has one.
-static XEN_CONSOLE: Once<Option<XenConsole<Page>>> = Once::new();
+static XEN_CONSOLE: Once<Option<&'static XenConsole<Page>>> = Once::new();
 
 /// Sends log lines to the consoles.
 pub fn init() {
@@ -109,7 +111,7 @@ fn debug_present(port: u16) -> bool {
 }
 
 fn xen_console() -> Option<&'static XenConsole<Page>> {
-    XEN_CONSOLE.call_once(|| xen::get()?.console()).as_ref()
+    XEN_CONSOLE.get_or(|| Some(Box::leak(Box::new(xen::get()?.console()?))))
 }
 
 /// Writes as many bytes as an empty transmitter takes.

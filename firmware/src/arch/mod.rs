@@ -5,6 +5,7 @@ pub mod exceptions;
 pub mod heap;
 pub mod image;
 pub mod mtrr;
+pub mod once;
 pub mod paging;
 pub mod protection;
 pub mod ram;

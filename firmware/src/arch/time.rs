@@ -2,11 +2,11 @@
 //! which is measured once against the 8254's third counter, when a program first
 //! waits; and whether there is a clock.
 
+use crate::arch::once::Once;
 use crate::ports::{read, write};
 use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use ovmf_lite_services::resident::Clock;
-use spin::Once;
 
 /// Frequency of the 8254 in Hz (Intel 8254 data sheet).
 const PIT_HZ: u64 = 1_193_182;
@@ -33,13 +33,13 @@ pub fn tsc() -> u64 {
 
 /// The host says how fast the time stamp counter counts: nothing is measured.
 pub fn counts_at(hz: u64) {
-    TSC_HZ.call_once(|| hz);
+    TSC_HZ.get_or(|| hz);
 }
 
 /// How often the time stamp counter counts in a second, as far as it is known
 /// without waiting: from the host, the processor, or the ACPI timer if it runs.
 pub fn known_hz() -> Option<u64> {
-    TSC_HZ.get().copied().or_else(told).or_else(by_acpi_timer)
+    TSC_HZ.get().or_else(told).or_else(by_acpi_timer)
 }
 
 /// Leaf with the clock of the counter (Intel SDM vol. 2 CPUID), and the leaf in
@@ -73,12 +73,12 @@ const ACPI_TIMER_LEAST: u64 = 256;
 
 /// An ACPI timer runs at this port from now on.
 pub fn acpi_timer_runs(port: u16) {
-    ACPI_TIMER.call_once(|| (port, read(port), tsc()));
+    ACPI_TIMER.get_or(|| (port, read(port), tsc()));
 }
 
 /// What both have counted meanwhile, which is as long as the start takes.
 fn by_acpi_timer() -> Option<u64> {
-    let (port, count, stamp) = *ACPI_TIMER.get()?;
+    let (port, count, stamp) = ACPI_TIMER.get()?;
     let passed = tsc().wrapping_sub(stamp);
     let counts = read::<u32>(port).wrapping_sub(count) & ACPI_TIMER_MASK;
     let hz = passed.saturating_mul(ACPI_TIMER_HZ) / u64::from(counts.max(1));
@@ -86,8 +86,9 @@ fn by_acpi_timer() -> Option<u64> {
 }
 
 /// Frequency of the time stamp counter in Hz, measured if nobody has told it.
+#[inline(never)]
 pub fn hz() -> u64 {
-    *TSC_HZ.call_once(|| told().unwrap_or_else(measure))
+    TSC_HZ.get_or(|| told().unwrap_or_else(measure))
 }
 
 /// Waits for at least this many microseconds.

@@ -1,6 +1,7 @@
 //! The kernel and its initrd, from where the host has them into our memory.
 
 use super::fw_cfg::{FwCfg, Item};
+use crate::arch::once::Once;
 use crate::arch::ram;
 use crate::boot::Failure;
 use crate::console::warning;
@@ -16,7 +17,6 @@ use ovmf_lite_services::linux::Room;
 use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, Placement};
 use ovmf_lite_services::payload::{Appended, appended};
 use ovmf_lite_services::pvh::Module;
-use spin::Once;
 use uefi_raw::Status;
 use uefi_raw::table::boot::MemoryType;
 
@@ -144,7 +144,7 @@ fn take(
     };
     let (initrd_pages, range) = take_module(initrd, memory)?;
     let initrd_pages: &'static [u8] = initrd_pages;
-    let initrd = INITRD_MODULE.call_once(|| &initrd_pages[range]);
+    let initrd = INITRD_MODULE.get_or(|| &initrd_pages[range]);
     Ok(Kernel {
         pages,
         file,
@@ -242,7 +242,7 @@ impl Kernel {
         let start = appended.start / page * page;
         let (kernel, initrd) = self.pages.split_at_mut(start);
         let initrd: &'static [u8] = initrd;
-        INITRD_MODULE.call_once(|| &initrd[appended.start - start..appended.end - start]);
+        INITRD_MODULE.get_or(|| &initrd[appended.start - start..appended.end - start]);
         abi::give_back(kernel)
     }
 }

@@ -13,6 +13,7 @@ mod link;
 pub use hypercall::Refused;
 pub use link::Page;
 
+use crate::arch::once::Once;
 use crate::arch::time;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
@@ -24,7 +25,6 @@ use ovmf_lite_services::resident::{Hypercall, Moment};
 use ovmf_lite_services::xen::console::Console;
 use ovmf_lite_services::xen::domain::{self, Domain};
 use ovmf_lite_services::xen::xenstore::{self, Store};
-use spin::Once;
 
 /// CPUID 1 ECX: there is a hypervisor.
 const CPUID_HYPERVISOR: u32 = 1 << 31;
@@ -65,8 +65,9 @@ const SHARED_INFO_SPACE: u32 = 0;
 static FOUND: Once<Option<Xen>> = Once::new();
 
 /// The Xen that runs us, if one does.
+#[inline(never)]
 pub fn get() -> Option<Xen> {
-    *FOUND.call_once(detect)
+    FOUND.get_or(detect)
 }
 
 fn detect() -> Option<Xen> {
