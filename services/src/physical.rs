@@ -12,12 +12,23 @@ pub trait Physical {
     /// Fills `buffer` with what is at `address`, or leaves it as it is: `None`
     /// when not all of it can be read.
     fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()>;
+}
 
+impl dyn Physical + '_ {
     /// `length` bytes from `address` on. The caller bounds the length.
-    fn bytes(&self, address: u64, length: usize) -> Option<Vec<u8>> {
+    #[inline(never)]
+    pub fn bytes(&self, address: u64, length: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.read(address, &mut bytes)?;
         Some(bytes)
+    }
+
+    /// The little-endian number of `width` bytes (at most 8) at `address`.
+    #[inline(never)]
+    pub fn number(&self, address: u64, width: usize) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(address, bytes.get_mut(..width)?)?;
+        Some(u64::from_le_bytes(bytes))
     }
 }
 

@@ -117,7 +117,7 @@ impl fmt::Display for Error {
 ///
 /// # Errors
 /// The first part that is not as it should be.
-pub fn read(memory: &impl Physical, address: u64) -> Result<StartInfo, Error> {
+pub fn read(memory: &dyn Physical, address: u64) -> Result<StartInfo, Error> {
     let unreadable = Error::Unreadable("the structure", address);
     let head = memory.bytes(address, VERSION_0).ok_or(unreadable)?;
     let magic = u32_at(&head, 0);
@@ -153,7 +153,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> u32 {
 
 /// `count` entries of `size` bytes.
 fn array(
-    memory: &impl Physical,
+    memory: &dyn Physical,
     what: &'static str,
     address: u64,
     (count, size): (u32, usize),
@@ -168,7 +168,7 @@ fn array(
 }
 
 fn regions(
-    memory: &impl Physical,
+    memory: &dyn Physical,
     address: u64,
     version: u32,
 ) -> Result<Option<Vec<Region>>, Error> {
@@ -192,7 +192,7 @@ fn regions(
     Ok(Some(regions))
 }
 
-fn module_list(memory: &impl Physical, address: u64, count: u32) -> Result<Vec<u8>, Error> {
+fn module_list(memory: &dyn Physical, address: u64, count: u32) -> Result<Vec<u8>, Error> {
     match count {
         // Xen leaves the pointer 0 then.
         0 => Ok(Vec::new()),
@@ -216,7 +216,7 @@ fn modules(list: &[u8]) -> Result<Vec<Module>, Error> {
 }
 
 /// The bytes up to a NUL; none when there is no command line.
-fn command_line(memory: &impl Physical, address: u64) -> Result<Vec<u8>, Error> {
+fn command_line(memory: &dyn Physical, address: u64) -> Result<Vec<u8>, Error> {
     let mut line = Vec::new();
     if address == 0 {
         return Ok(line);

@@ -143,7 +143,7 @@ fn place_acpi(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Acpi>, Er
     describe_acpi(&files, rsdp.address).map(Some)
 }
 
-fn describe_acpi(memory: &impl Physical, rsdp: u64) -> Result<Acpi, Error> {
+fn describe_acpi(memory: &dyn Physical, rsdp: u64) -> Result<Acpi, Error> {
     Ok(Acpi {
         rsdp: Published {
             guid: acpi::rsdp_guid(memory, rsdp).ok_or(Error::Rsdp(rsdp))?,
@@ -187,7 +187,8 @@ fn bios_area(regions: &[Region]) -> Option<Vec<u8>> {
     if found.clone().count() > 0 && found.all(Region::is_ram) {
         return None;
     }
-    Found { regions: None }.bytes(start, length)
+    let memory: &dyn Physical = &Found { regions: None };
+    memory.bytes(start, length)
 }
 
 fn place_smbios(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {

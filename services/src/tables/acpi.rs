@@ -63,7 +63,7 @@ pub fn find_rsdp(area: &[u8]) -> Option<usize> {
 
 /// The GUID to publish the RSDP at `address` under; `None` when none is there.
 #[must_use]
-pub fn rsdp_guid(memory: &impl Physical, address: u64) -> Option<Guid> {
+pub fn rsdp_guid(memory: &dyn Physical, address: u64) -> Option<Guid> {
     let first = memory.bytes(address, RSDP_1)?;
     if !first.starts_with(RSDP_SIGNATURE) || checksum(&first) != 0 {
         return None;
@@ -78,8 +78,9 @@ pub fn rsdp_guid(memory: &impl Physical, address: u64) -> Option<Guid> {
 
 /// Reads reset and power-off from the FADT that the RSDP at `rsdp` leads to.
 #[must_use]
-pub fn reset(memory: &impl Physical, rsdp: u64) -> Reset {
-    let Some(fadt) = find(memory, rsdp, b"FACP") else {
+pub fn reset(memory: &dyn Physical, rsdp: u64) -> Reset {
+    let fadt = find(memory, rsdp, b"FACP").and_then(|fadt| table(memory, fadt));
+    let Some(fadt) = fadt else {
         return Reset::default();
     };
     Reset {
@@ -88,34 +89,43 @@ pub fn reset(memory: &impl Physical, rsdp: u64) -> Reset {
     }
 }
 
-/// The table with this signature, by the XSDT or, failing that, the RSDT.
-fn find(memory: &impl Physical, rsdp: u64, signature: &[u8; 4]) -> Option<Vec<u8>> {
-    let first = memory.bytes(rsdp, RSDP_1)?;
-    let second = match get(&first, 15, 1)? {
-        0 | 1 => None,
-        _ => memory.bytes(rsdp, RSDP_2),
+/// The address of the table with this signature, by the XSDT or, failing that, the
+/// RSDT.
+fn find(memory: &dyn Physical, rsdp: u64, signature: &[u8; 4]) -> Option<u64> {
+    let field = |offset, width| memory.number(rsdp.checked_add(offset)?, width);
+    let xsdt = field(15, 1).filter(|revision| *revision > 1);
+    let xsdt = xsdt.and_then(|_| field(24, 8)).filter(|xsdt| *xsdt != 0);
+    let (root, width) = match xsdt {
+        Some(xsdt) => (xsdt, 8),
+        None => (field(16, 4)?, 4),
     };
-    let (root, width) = match second.and_then(|rsdp| get(&rsdp, 24, 8)) {
-        Some(xsdt) if xsdt != 0 => (xsdt, 8),
-        _ => (get(&first, 16, 4)?, 4),
-    };
-    let root = table(memory, root)?;
-    let pointers = root.get(HEADER..)?.chunks_exact(width);
-    let mut addresses = pointers.filter_map(|pointer| get(pointer, 0, width));
-    let named = |address: &u64| memory.bytes(*address, 4).as_deref() == Some(signature);
-    table(memory, addresses.find(named)?)
+    let end = root.checked_add(length(memory, root)? as u64)?;
+    let signature = u32::from_le_bytes(*signature).into();
+    let mut pointer = root.checked_add(HEADER as u64)?;
+    loop {
+        let behind = pointer.checked_add(width as u64)?;
+        let address = memory.number(pointer, width).filter(|_| behind <= end)?;
+        if memory.number(address, 4) == Some(signature) {
+            return Some(address);
+        }
+        pointer = behind;
+    }
+}
+
+/// The length of the table at `address`, header included, unless it is too long.
+fn length(memory: &dyn Physical, address: u64) -> Option<usize> {
+    let length = memory.number(address.checked_add(4)?, 4)?;
+    let length = usize::try_from(length).ok()?;
+    (HEADER..=MAX_TABLE).contains(&length).then_some(length)
 }
 
 /// The table at `address`, as long as its header says.
-fn table(memory: &impl Physical, address: u64) -> Option<Vec<u8>> {
-    let header = memory.bytes(address, HEADER)?;
-    let length = usize::try_from(get(&header, 4, 4)?).ok()?;
-    (length <= MAX_TABLE).then_some(())?;
-    memory.bytes(address, length)
+fn table(memory: &dyn Physical, address: u64) -> Option<Vec<u8>> {
+    memory.bytes(address, length(memory, address)?)
 }
 
 /// The write that powers off, where the machine has the sleep state S5.
-fn shutdown(memory: &impl Physical, fadt: &[u8]) -> Option<Write> {
+fn shutdown(memory: &dyn Physical, fadt: &[u8]) -> Option<Write> {
     let flags = get(fadt, fadt::FLAGS, 4)?;
     let dsdt = match get(fadt, fadt::X_DSDT, 8) {
         Some(address) if address != 0 => address,

@@ -70,7 +70,7 @@ impl fmt::Display for Error {
 }
 
 /// Whether the block is there, whatever else it says.
-pub fn is_there(memory: &impl Physical) -> bool {
+pub fn is_there(memory: &dyn Physical) -> bool {
     let mut found = [0; 14];
     memory.read(ADDRESS, &mut found) == Some(()) && found == *SIGNATURE
 }
@@ -79,7 +79,7 @@ pub fn is_there(memory: &impl Physical) -> bool {
 ///
 /// # Errors
 /// The first thing about the block that is not as it should be.
-pub fn read(memory: &impl Physical) -> Result<Vec<Region>, Error> {
+pub fn read(memory: &dyn Physical) -> Result<Vec<Region>, Error> {
     let mut block = [0; LENGTH as usize];
     memory
         .read(ADDRESS, &mut block)
@@ -99,7 +99,7 @@ pub fn read(memory: &impl Physical) -> Result<Vec<Region>, Error> {
     }
 }
 
-fn memory_map(memory: &impl Physical, block: &[u8]) -> Result<Vec<Region>, Error> {
+fn memory_map(memory: &dyn Physical, block: &[u8]) -> Result<Vec<Region>, Error> {
     let field = |at, width| get(block, at, width).unwrap_or_default();
     let (address, count) = (field(MEMORY_MAP, 8), field(MEMORY_MAP_ENTRIES, 4));
     let length = usize::try_from(count)

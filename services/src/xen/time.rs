@@ -20,7 +20,7 @@ const TRIES: u32 = 1000;
 /// The time now, in the domain whose shared information lies at `address` of
 /// `memory`. `tsc` reads the time stamp counter, which counts `tsc_khz`.
 pub fn moment(
-    memory: &impl Physical,
+    memory: &dyn Physical,
     address: u64,
     tsc_khz: u32,
     tsc: impl Fn() -> u64,
@@ -44,7 +44,7 @@ pub fn moment(
 
 /// The bytes of a structure that begins with its version: one that is odd while
 /// somebody writes, and another after.
-fn quiet(memory: &impl Physical, address: u64, length: usize) -> Option<alloc::vec::Vec<u8>> {
+fn quiet(memory: &dyn Physical, address: u64, length: usize) -> Option<alloc::vec::Vec<u8>> {
     (0..TRIES).find_map(|_| {
         let bytes = memory.bytes(address, length)?;
         let after = memory.bytes(address, 4)?;

@@ -76,6 +76,7 @@ fn pointers_become_addresses() {
         files.get("a").unwrap().bytes[8..12],
         0x2000u32.to_le_bytes()
     );
+    let files: &dyn Physical = &files;
     assert_eq!(files.bytes(0x2004, SIZE - 4).unwrap().len(), SIZE - 4);
     assert_eq!(files.bytes(0x2004, SIZE - 3), None);
     assert_eq!(files.bytes(0x2000 + SIZE as u64, 1), None);
