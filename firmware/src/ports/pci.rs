@@ -20,11 +20,13 @@ fn select(at: Function, register: u8) {
 }
 
 impl Configuration for Ports {
+    #[inline(never)]
     fn read(&mut self, at: Function, register: u8) -> u32 {
         select(at, register);
         read(DATA)
     }
 
+    #[inline(never)]
     fn write(&mut self, at: Function, register: u8, value: u32) {
         select(at, register);
         write(DATA, value);
@@ -39,6 +41,7 @@ impl Ports {
     }
 
     /// Writes one byte.
+    #[inline(never)]
     pub fn write_u8(&mut self, at: Function, register: u8, value: u8) {
         select(at, register);
         write(DATA + u16::from(register & 3), value);

@@ -160,7 +160,11 @@ impl Xen {
     /// Every hypercall here takes a command and a structure that Xen reads and
     /// may write.
     fn call<T>(&self, number: u64, command: u64, argument: &mut T) -> Result<(), Refused> {
-        let argument = &raw mut *argument;
+        self.call_with(number, command, (&raw mut *argument).cast())
+    }
+
+    #[inline(never)]
+    fn call_with(&self, number: u64, command: u64, argument: *mut u8) -> Result<(), Refused> {
         let result: i64;
         // SAFETY: each caller passes the structure of its command, and no command
         // here changes memory in use but that. Xen may spoil the registers that

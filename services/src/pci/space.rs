@@ -10,22 +10,29 @@ pub struct Space(Vec<Range<u64>>);
 impl Space {
     /// A space of these ranges, which do not overlap.
     pub fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
-        let ranges = ranges.into_iter();
-        Self(ranges.filter(|range| !range.is_empty()).collect())
+        let mut space = Self::default();
+        for range in ranges {
+            space.add(range);
+        }
+        space
     }
 
     /// Takes `taken` out, as far as it is in.
     pub fn remove(&mut self, taken: &Range<u64>) {
-        let rest = |free: Range<u64>| {
-            let below = free.start..free.end.min(taken.start);
-            let above = free.start.max(taken.end)..free.end;
-            [below, above].into_iter().filter(|part| !part.is_empty())
-        };
-        if !taken.is_empty() {
-            self.0 = core::mem::take(&mut self.0)
-                .into_iter()
-                .flat_map(rest)
-                .collect();
+        if taken.is_empty() {
+            return;
+        }
+        for free in core::mem::take(&mut self.0) {
+            self.add(free.start..free.end.min(taken.start));
+            self.add(free.start.max(taken.end)..free.end);
+        }
+    }
+
+    /// Adds a range behind all others, if it is one.
+    #[inline(never)]
+    fn add(&mut self, range: Range<u64>) {
+        if !range.is_empty() {
+            self.0.push(range);
         }
     }
 
