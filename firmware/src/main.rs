@@ -20,6 +20,7 @@ mod xen;
 
 use crate::console::{error, info};
 use boot::Failure;
+use core::mem::ManuallyDrop;
 use core::panic::PanicInfo;
 use ovmf_lite_services::abi;
 use phases::Phase;
@@ -45,7 +46,8 @@ extern "C" fn main(start_info: u64, entered: u64) -> ! {
 
 fn walk(start_info: u64) -> Result<(), Failure> {
     let start = arch::time::tsc();
-    let mut platform = platform::discover(start_info)?;
+    // For good: nobody comes back here but to stop.
+    let mut platform = ManuallyDrop::new(platform::discover(start_info)?);
     phases::mark(Phase::Platform);
     announce(&platform);
     boot::obey(&mut platform.command_line, start);

@@ -51,7 +51,7 @@ const CLOSING: u32 = 5;
 const CLOSED: u32 = 6;
 
 /// Why a disk cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// Xenstore does not do what it should.
     Store(xenstore::Error),

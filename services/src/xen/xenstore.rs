@@ -52,7 +52,7 @@ const ERROR: u32 = 16;
 const TRIES: u32 = 8;
 
 /// Why the store did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// It does not answer.
     Silent,
@@ -61,11 +61,40 @@ pub enum Error {
     /// The request, or all those sent at once, are longer than this many bytes.
     TooLong(usize),
     /// It answered with this error, such as `EACCES`.
-    Refused(String),
+    Refused(Code),
     /// It answered something else than what was asked: type, length.
     Answer(u32, usize),
     /// Others kept changing what the transaction had read.
     Again,
+}
+
+/// The name of an error, as the store writes it; the end of a longer one is cut off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Code([u8; 16]);
+
+impl Code {
+    const NONE: Self = Self(*b"ENOENT\0\0\0\0\0\0\0\0\0\0");
+    const AGAIN: Self = Self(*b"EAGAIN\0\0\0\0\0\0\0\0\0\0");
+
+    fn of(bytes: &[u8]) -> Self {
+        let mut code = [0; 16];
+        for (to, from) in code.iter_mut().zip(without_nul(bytes)) {
+            *to = *from;
+        }
+        Self(code)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(without_nul(&self.0)).unwrap_or("nonsense"))
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Error {
@@ -137,7 +166,7 @@ impl<L: Link> Store<L> {
                 return done;
             }
             match transaction.end() {
-                Err(Error::Refused(error)) if error == "EAGAIN" => {}
+                Err(Error::Refused(Code::AGAIN)) => {}
                 ended => return done.and_then(|result| ended.map(|()| result)),
             }
         }
@@ -190,8 +219,8 @@ impl<L: Link> Store<L> {
     /// # Errors
     /// When the store does not answer as it should.
     pub fn number(&self, directory: &str, name: &str) -> Result<u32, Error> {
-        let value = self.read(directory, name)?.unwrap_or_default();
-        Ok(value.trim().parse().unwrap_or(0))
+        let value = if_any(self.request_at(READ, directory, name, ""))?;
+        Ok(value.as_deref().and_then(decimal).unwrap_or(0))
     }
 
     /// Makes `value` the value of `name` in `directory`.
@@ -231,9 +260,7 @@ impl<L: Link> Store<L> {
         // The empty string: even that has a NUL.
         let request = self.send(TRANSACTION_START, 0, &[b"\0"])?;
         let answer = self.receive(TRANSACTION_START, request)?;
-        let text = str::from_utf8(without_nul(&answer)).unwrap_or_default();
-        let id = text.parse();
-        let id = id.map_err(|_| Error::Answer(TRANSACTION_START, answer.len()))?;
+        let id = decimal(&answer).ok_or(Error::Answer(TRANSACTION_START, answer.len()))?;
         Ok(Transaction { store: self, id })
     }
 
@@ -285,7 +312,7 @@ impl<L: Link> Store<L> {
                 WATCH_EVENT => {}
                 // To something that was given up before.
                 _ if answered != request => {}
-                ERROR => return Err(Error::Refused(text(&payload))),
+                ERROR => return Err(Error::Refused(Code::of(&payload))),
                 _ if found == ty => return Ok(payload),
                 _ => return Err(Error::Answer(found, length)),
             }
@@ -352,7 +379,7 @@ impl<L: Link> Transaction<'_, L> {
 fn if_any(answer: Result<Vec<u8>, Error>) -> Result<Option<Vec<u8>>, Error> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(Error::Refused(error)) if error == "ENOENT" => Ok(None),
+        Err(Error::Refused(Code::NONE)) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -361,6 +388,17 @@ fn without_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+/// The decimal number that `text` is.
+fn decimal(text: &[u8]) -> Option<u32> {
+    let digits = without_nul(text).trim_ascii();
+    let number = digits.iter().try_fold(0_u32, |number, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    number.filter(|_| !digits.is_empty())
+}
+
+#[inline(never)]
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(without_nul(bytes)).into_owned()
 }

@@ -229,7 +229,7 @@ fn a_disturbed_transaction_starts_again_but_not_for_ever() {
 fn a_refusal_is_passed_on_and_the_transaction_ended() {
     let behaviour = Behaviour::default();
     let result = with_store(&behaviour, |t| t.read_all(["secret"]));
-    assert_eq!(result, Err(Error::Refused("EACCES".into())));
+    assert_eq!(result, Err(Error::Refused(Code::of(b"EACCES"))));
     assert_eq!(behaviour.seen.borrow().last(), Some(&TRANSACTION_END));
 }
 
