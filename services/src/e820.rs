@@ -44,10 +44,15 @@ impl Region {
 /// The ranges in a table of entries of `stride` bytes: address, length, type,
 /// padding. Empty ranges and a cut-off last entry are dropped.
 #[must_use]
+#[inline(never)]
 pub fn parse(table: &[u8], stride: usize) -> Vec<Region> {
-    let entries = table.chunks_exact(stride.max(FW_CFG_ENTRY));
-    let regions = entries.filter_map(region);
-    regions.filter(|region| region.bytes != 0).collect()
+    let mut regions = Vec::new();
+    for entry in table.chunks_exact(stride.max(FW_CFG_ENTRY)) {
+        if let Some(region) = region(entry).filter(|region| region.bytes != 0) {
+            regions.push(region);
+        }
+    }
+    regions
 }
 
 fn region(entry: &[u8]) -> Option<Region> {

@@ -18,8 +18,8 @@ const DEFAULT_TYPE: u32 = 0x2ff;
 const ENABLE: u64 = 1 << 11;
 const ENABLE_FIXED: u64 = 1 << 10;
 /// The fixed ranges below and above 0xA0000, 8 in each register.
-const FIXED_RAM: [u32; 2] = [0x250, 0x258];
-const FIXED_LEGACY: [u32; 9] = [
+const FIXED_RAM: &[u32] = &[0x250, 0x258];
+const FIXED_LEGACY: &[u32] = &[
     0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
 ];
 /// IA32_MTRR_PHYSBASE0; the mask is the register behind each base.
@@ -40,21 +40,23 @@ pub fn registers(capability: u64, address_bits: u32, uncached_from: u64) -> Vec<
     if capability & CAPABILITY_FIXED != 0 {
         enable |= ENABLE_FIXED;
         let write_back = u64::from_le_bytes([6; 8]);
-        registers.extend(FIXED_RAM.map(|register| (register, write_back)));
-        registers.extend(FIXED_LEGACY.map(|register| (register, UNCACHEABLE)));
+        for (fixed, ty) in [(FIXED_RAM, write_back), (FIXED_LEGACY, UNCACHEABLE)] {
+            for register in fixed {
+                registers.push((*register, ty));
+            }
+        }
     }
     let [available, ..] = capability.to_le_bytes();
     let bits = u64::MAX
         .checked_shl(address_bits)
         .map_or(u64::MAX, |above| !above);
-    let bases = (VARIABLE..).step_by(2);
-    let masks = (VARIABLE.saturating_add(1)..).step_by(2);
-    for ((range, size), (base, mask)) in parts(uncached_from)
-        .zip(bases.zip(masks))
-        .take(available.into())
-    {
-        registers.push((base, range | UNCACHEABLE));
-        registers.push((mask, bits & !size.wrapping_sub(1) | MASK_VALID));
+    let mut next = VARIABLE;
+    for (range, size) in parts(uncached_from).take(available.into()) {
+        let mask = bits & !size.wrapping_sub(1) | MASK_VALID;
+        for value in [range | UNCACHEABLE, mask] {
+            registers.push((next, value));
+            next = next.saturating_add(1);
+        }
     }
     registers.push((DEFAULT_TYPE, enable));
     registers

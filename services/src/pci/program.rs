@@ -113,16 +113,21 @@ impl<C: Configuration> Program<'_, C> {
     /// Turns decoding on, but not of a kind of which something has no address.
     fn enable(&mut self, node: &Node) {
         let mut what = DECODE_IO | DECODE_MEMORY;
-        let bars = node.bars.iter().filter(|bar| !bar.rom);
-        let bars = bars.map(|bar| (bar.class, bar.address));
-        let windows = node.bridge.iter().flat_map(|bridge| &bridge.windows);
-        let windows = windows.filter(|window| window.size > 0);
-        let windows = windows.map(|window| (window.class, window.address));
-        for (class, _) in bars.chain(windows).filter(|(_, at)| at.is_none()) {
-            what &= match class {
-                Class::Io => !DECODE_IO,
-                Class::Memory | Class::Prefetchable => !DECODE_MEMORY,
-            };
+        let mut without = |class, address: Option<u64>| {
+            if address.is_none() {
+                what &= match class {
+                    Class::Io => !DECODE_IO,
+                    Class::Memory | Class::Prefetchable => !DECODE_MEMORY,
+                };
+            }
+        };
+        for bar in node.bars.iter().filter(|bar| !bar.rom) {
+            without(bar.class, bar.address);
+        }
+        for window in node.bridge.iter().flat_map(|bridge| &bridge.windows) {
+            if window.size > 0 {
+                without(window.class, window.address);
+            }
         }
         if what != DECODE_IO | DECODE_MEMORY {
             self.shortages.push(Shortage::Addresses(node.at));

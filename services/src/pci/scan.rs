@@ -61,8 +61,6 @@ pub(super) struct Bar {
 /// Scans all buses. With `spare`, each place for hot-plug keeps bus numbers.
 pub(super) fn run(config: &mut impl Configuration, extra_roots: bool, spare: bool) -> Found {
     let roots = roots(config, extra_roots);
-    let limits = roots.iter().skip(1).map(|next| next.saturating_sub(1));
-    let limits: Vec<u8> = limits.chain([u8::MAX]).collect();
     let mut scan = Scan {
         config,
         spare,
@@ -70,9 +68,11 @@ pub(super) fn run(config: &mut impl Configuration, extra_roots: bool, spare: boo
         unnumbered: Vec::new(),
     };
     let mut nodes = Vec::new();
-    for (root, limit) in roots.into_iter().zip(limits) {
+    let mut roots = roots.into_iter().peekable();
+    while let Some(root) = roots.next() {
+        let limit = roots.peek().map_or(u8::MAX, |next| next.saturating_sub(1));
         scan.highest = root;
-        nodes.extend(scan.bus(root..=limit, false, true));
+        scan.bus(&mut nodes, root..=limit, false, true);
     }
     Found {
         nodes,
@@ -132,10 +132,10 @@ struct Scan<'c, C> {
 }
 
 impl<C: Configuration> Scan<'_, C> {
-    /// The functions on the first of `buses` and, with the numbers behind it,
+    /// Adds to `nodes` the functions on the first of `buses` and, with the numbers behind it,
     /// everything below. `wide`: all bridges above have a window for
     /// prefetchable memory anywhere.
-    fn bus(&mut self, buses: RangeInclusive<u8>, single: bool, wide: bool) -> Vec<Node> {
+    fn bus(&mut self, nodes: &mut Vec<Node>, buses: RangeInclusive<u8>, single: bool, wide: bool) {
         let devices = if single { 1 } else { DEVICES };
         let found = functions(self.config, *buses.start(), devices);
         for (at, header) in &found {
@@ -144,10 +144,9 @@ impl<C: Configuration> Scan<'_, C> {
                 self.config.write(*at, BUSES, 0);
             }
         }
-        let found = found.into_iter();
-        found
-            .map(|(at, header)| self.node(at, header, *buses.end(), wide))
-            .collect()
+        for (at, header) in found {
+            nodes.push(self.node(at, header, *buses.end(), wide));
+        }
     }
 
     fn node(&mut self, at: Function, header: Header, limit: u8, wide: bool) -> Node {
@@ -170,7 +169,7 @@ impl<C: Configuration> Scan<'_, C> {
         self.highest = secondary;
         self.number(at, secondary, limit);
         let wide = wide && bridge.has(Class::Prefetchable);
-        bridge.children = self.bus(secondary..=limit, slot.single, wide);
+        self.bus(&mut bridge.children, secondary..=limit, slot.single, wide);
         if self.spare {
             let behind = secondary.saturating_add(spare_buses(slot));
             self.highest = self.highest.max(behind).min(limit);
