@@ -6,6 +6,7 @@
 //! §12.3, §12.4, §13.2). Names are those of the specification, without `EFI_` and
 //! `_PROTOCOL`.
 
+use crate::guids::{number, same};
 use alloc::string::String;
 use uefi_raw::{Guid, guid};
 
@@ -22,84 +23,103 @@ pub const LOAD_FILE2: usize = 69;
 /// Number of slots.
 pub const SLOTS: usize = 70;
 
-/// Each slot's name, then what its arguments are, a letter each: `x` a number,
-/// handle or address, `b` and `w` one of 8 and 32 bits, `n` and `d` the address
-/// of one of 64 and 32 bits that is written, `g` the address of a GUID, `s` of a
-/// string, `v` pairs of GUID and interface up to a null, `a` an allocation type,
-/// `t` a memory type, `e` a status. Behind them `-`: returns no status; `!`: does
-/// not return.
-static SERVICES: [(&str, &str); SLOTS] = [
-    ("RaiseTPL", "x-"),
-    ("RestoreTPL", "x-"),
-    ("AllocatePages", "atxn"),
-    ("FreePages", "xx"),
-    ("GetMemoryMap", "nxnnd"),
-    ("AllocatePool", "txn"),
-    ("FreePool", "x"),
-    ("CreateEvent", "wxxxn"),
-    ("SetTimer", "xwx"),
-    ("WaitForEvent", "xxn"),
-    ("SignalEvent", "x"),
-    ("CloseEvent", "x"),
-    ("CheckEvent", "x"),
-    ("InstallProtocolInterface", "ngwx"),
-    ("ReinstallProtocolInterface", "xgxx"),
-    ("UninstallProtocolInterface", "xgx"),
-    ("HandleProtocol", "xgn"),
-    ("reserved", ""),
-    ("RegisterProtocolNotify", "gxn"),
-    ("LocateHandle", "wgxnx"),
-    ("LocateDevicePath", "gnn"),
-    ("InstallConfigurationTable", "gx"),
-    ("LoadImage", "bxxxxn"),
-    ("StartImage", "xnn"),
-    ("Exit", "xexx"),
-    ("UnloadImage", "x"),
-    ("ExitBootServices", "xx"),
-    ("GetNextMonotonicCount", "n"),
-    ("Stall", "x"),
-    ("SetWatchdogTimer", "xxxx"),
-    ("ConnectController", "xxxb"),
-    ("DisconnectController", "xxx"),
-    ("OpenProtocol", "xgnxxw"),
-    ("CloseProtocol", "xgxx"),
-    ("OpenProtocolInformation", "xgnn"),
-    ("ProtocolsPerHandle", "xnn"),
-    ("LocateHandleBuffer", "wgxnn"),
-    ("LocateProtocol", "gxn"),
-    ("InstallMultipleProtocolInterfaces", "nv"),
-    ("UninstallMultipleProtocolInterfaces", "xv"),
-    ("CalculateCrc32", "xxd"),
-    ("CopyMem", "xxx-"),
-    ("SetMem", "xxb-"),
-    ("CreateEventEx", "wxxxgn"),
-    ("GetTime", "xx"),
-    ("SetTime", "x"),
-    ("GetWakeupTime", "xxx"),
-    ("SetWakeupTime", "bx"),
-    ("SetVirtualAddressMap", "xxwx"),
-    ("ConvertPointer", "xn"),
-    ("GetVariable", "sgdnx"),
-    ("GetNextVariableName", "nsg"),
-    ("SetVariable", "sgwxx"),
-    ("GetNextHighMonotonicCount", "d"),
-    ("ResetSystem", "wexx!"),
-    ("UpdateCapsule", "xxx"),
-    ("QueryCapsuleCapabilities", "xxnd"),
-    ("QueryVariableInfo", "wnnn"),
-    ("SimpleTextOutput.Reset", "xb"),
-    ("SimpleTextOutput.OutputString", "xs"),
-    ("SimpleTextOutput.TestString", "xs"),
-    ("SimpleTextOutput.QueryMode", "xxnn"),
-    ("SimpleTextOutput.SetMode", "xx"),
-    ("SimpleTextOutput.SetAttribute", "xx"),
-    ("SimpleTextOutput.ClearScreen", "x"),
-    ("SimpleTextOutput.SetCursorPosition", "xxx"),
-    ("SimpleTextOutput.EnableCursor", "xb"),
-    ("SimpleTextInput.Reset", "xb"),
-    ("SimpleTextInput.ReadKeyStroke", "xd"),
-    ("LoadFile2.LoadFile", "xxbnx"),
-];
+/// Defines a number for each service, and a line for each slot.
+macro_rules! services {
+    ($($name:ident $kinds:literal)*) => {
+        /// A service of the two tables, by its slot, or the firmware itself.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        #[expect(missing_docs, reason = "the names are those of the specification")]
+        #[allow(non_camel_case_types, reason = "so is this")]
+        pub enum Service {
+            $($name,)*
+            Firmware,
+        }
+
+        /// A line for each slot: its name, a space, then what its arguments are, a letter each: `x` a number,
+        /// handle or address, `b` and `w` one of 8 and 32 bits, `n` and `d` the address
+        /// of one of 64 and 32 bits that is written, `g` the address of a GUID, `s` of a
+        /// string, `v` pairs of GUID and interface up to a null, `a` an allocation type,
+        /// `t` a memory type, `e` a status. Behind them `-`: returns no status; `!`: does
+        /// not return.
+        static SERVICES: &str = concat!(
+            $(stringify!($name), " ", $kinds, "\n",)*
+            "SimpleTextOutput.Reset xb\n",
+            "SimpleTextOutput.OutputString xs\n",
+            "SimpleTextOutput.TestString xs\n",
+            "SimpleTextOutput.QueryMode xxnn\n",
+            "SimpleTextOutput.SetMode xx\n",
+            "SimpleTextOutput.SetAttribute xx\n",
+            "SimpleTextOutput.ClearScreen x\n",
+            "SimpleTextOutput.SetCursorPosition xxx\n",
+            "SimpleTextOutput.EnableCursor xb\n",
+            "SimpleTextInput.Reset xb\n",
+            "SimpleTextInput.ReadKeyStroke xd\n",
+            "LoadFile2.LoadFile xxbnx\n",
+        );
+    };
+}
+
+services! {
+    RaiseTPL "x-"
+    RestoreTPL "x-"
+    AllocatePages "atxn"
+    FreePages "xx"
+    GetMemoryMap "nxnnd"
+    AllocatePool "txn"
+    FreePool "x"
+    CreateEvent "wxxxn"
+    SetTimer "xwx"
+    WaitForEvent "xxn"
+    SignalEvent "x"
+    CloseEvent "x"
+    CheckEvent "x"
+    InstallProtocolInterface "ngwx"
+    ReinstallProtocolInterface "xgxx"
+    UninstallProtocolInterface "xgx"
+    HandleProtocol "xgn"
+    reserved ""
+    RegisterProtocolNotify "gxn"
+    LocateHandle "wgxnx"
+    LocateDevicePath "gnn"
+    InstallConfigurationTable "gx"
+    LoadImage "bxxxxn"
+    StartImage "xnn"
+    Exit "xexx"
+    UnloadImage "x"
+    ExitBootServices "xx"
+    GetNextMonotonicCount "n"
+    Stall "x"
+    SetWatchdogTimer "xxxx"
+    ConnectController "xxxb"
+    DisconnectController "xxx"
+    OpenProtocol "xgnxxw"
+    CloseProtocol "xgxx"
+    OpenProtocolInformation "xgnn"
+    ProtocolsPerHandle "xnn"
+    LocateHandleBuffer "wgxnn"
+    LocateProtocol "gxn"
+    InstallMultipleProtocolInterfaces "nv"
+    UninstallMultipleProtocolInterfaces "xv"
+    CalculateCrc32 "xxd"
+    CopyMem "xxx-"
+    SetMem "xxb-"
+    CreateEventEx "wxxxgn"
+    GetTime "xx"
+    SetTime "x"
+    GetWakeupTime "xxx"
+    SetWakeupTime "bx"
+    SetVirtualAddressMap "xxwx"
+    ConvertPointer "xn"
+    GetVariable "sgdnx"
+    GetNextVariableName "nsg"
+    SetVariable "sgwxx"
+    GetNextHighMonotonicCount "d"
+    ResetSystem "wexx!"
+    UpdateCapsule "xxx"
+    QueryCapsuleCapabilities "xxnd"
+    QueryVariableInfo "wnnn"
+}
 
 /// The services that were to be enough for a small guest in 2016 (xen-devel,
 /// "HVMLite / PVHv2 - using x86 EFI boot entry"): GetMemoryMap, Exit,
@@ -118,10 +138,43 @@ pub const fn bit(slot: usize) -> u128 {
     if slot < SLOTS { 1 << slot } else { 0 }
 }
 
+/// `text` up to the first `at`, and what is behind it.
+#[must_use]
+#[inline(never)]
+pub fn cut(text: &str, at: u8) -> (&str, &str) {
+    let end = text.bytes().position(|byte| byte == at);
+    let (head, tail) = text
+        .split_at_checked(end.unwrap_or(text.len()))
+        .unwrap_or((text, ""));
+    (head, tail.get(1..).unwrap_or_default())
+}
+
+impl Service {
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self as usize {
+            OUTPUT.. => "the firmware",
+            slot => service(slot).0,
+        }
+    }
+}
+
+/// The line of this number; empty when there are fewer.
+#[must_use]
+#[inline(never)]
+pub fn line(mut lines: &str, number: usize) -> &str {
+    for _ in 0..number.min(lines.len()) {
+        lines = cut(lines, b'\n').1;
+    }
+    cut(lines, b'\n').0
+}
+
 /// Name and arguments of a slot.
 #[must_use]
+#[inline(never)]
 pub fn service(slot: usize) -> (&'static str, &'static str) {
-    SERVICES.get(slot).copied().unwrap_or_default()
+    cut(line(SERVICES, slot), b' ')
 }
 
 /// Which of a service's arguments is a GUID, or the first of many.
@@ -134,84 +187,70 @@ pub fn guid_argument(slot: usize) -> Option<usize> {
 /// The slot of this name.
 #[must_use]
 pub fn slot(name: &str) -> Option<usize> {
-    SERVICES.iter().position(|(known, _)| *known == name)
+    (0..SLOTS).find(|slot| service(*slot).0 == name)
 }
 
 /// Protocols, configuration tables and vendors that kernels and boot loaders ask
 /// for (UEFI 2.11; Linux `include/linux/efi.h`; systemd-boot; shim).
-static GUIDS: [(Guid, &str); 24] = [
-    (guid!("5b1b31a1-9562-11d2-8e3f-00a0c969723b"), "LoadedImage"),
-    (
-        guid!("bc62157e-3e33-4fec-9920-2d3b36d750df"),
-        "LoadedImageDevicePath",
-    ),
-    (guid!("09576e91-6d3f-11d2-8e39-00a0c969723b"), "DevicePath"),
-    (
-        guid!("8b843e20-8132-4852-90cc-551a4e4a7f1c"),
-        "DevicePathToText",
-    ),
-    (
-        guid!("387477c1-69c7-11d2-8e39-00a0c969723b"),
-        "SimpleTextInput",
-    ),
-    (
-        guid!("dd9e7534-7762-4698-8c14-f58517a625aa"),
-        "SimpleTextInputEx",
-    ),
-    (
-        guid!("387477c2-69c7-11d2-8e39-00a0c969723b"),
-        "SimpleTextOutput",
-    ),
-    (guid!("4006c0c1-fcb3-403e-996d-4a6c8724e06d"), "LoadFile2"),
-    (
-        guid!("964e5b22-6459-11d2-8e39-00a0c969723b"),
-        "SimpleFileSystem",
-    ),
-    (guid!("964e5b21-6459-11d2-8e39-00a0c969723b"), "BlockIo"),
-    (
-        guid!("9042a9de-23dc-4a38-96fb-7aded080516a"),
-        "GraphicsOutput",
-    ),
-    (guid!("982c298b-f4fa-41cb-b838-77aa688fb839"), "UgaDraw"),
-    (guid!("4cf5b200-68b8-4ca5-9eec-b23e3f50029a"), "PciIo"),
-    (guid!("3152bca5-eade-433d-862e-c01cdc291f44"), "Rng"),
-    (guid!("607f766c-7455-42be-930b-e4d76db2720f"), "Tcg2"),
-    (
-        guid!("96751a3d-72f4-41a6-a794-ed5d0e67ae6b"),
-        "CcMeasurement",
-    ),
-    (
-        guid!("f4560cf6-40ec-4b4a-a192-bf1d57d0b189"),
-        "MemoryAttribute",
-    ),
-    (
-        guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
-        "GlobalVariable",
-    ),
-    (
-        guid!("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"),
-        "LoaderInterface",
-    ),
-    (guid!("605dab50-e046-4300-abb6-3dd810dd8b23"), "Shim"),
-    (
-        guid!("e20939be-32d4-41be-a150-897f85d49829"),
-        "MemoryOverwrite",
-    ),
-    (guid!("5568e427-68fc-4f3d-ac74-ca555231cc68"), "LinuxInitrd"),
-    (
-        guid!("1ce1e5bc-7ceb-42f2-81e5-8aadf180f57b"),
-        "LinuxRandomSeed",
-    ),
-    (
-        guid!("800f683f-d08b-423a-a293-965c3c6fe2b4"),
-        "LinuxBootMemmap",
-    ),
+static GUIDS: [Guid; 24] = [
+    guid!("5b1b31a1-9562-11d2-8e3f-00a0c969723b"),
+    guid!("bc62157e-3e33-4fec-9920-2d3b36d750df"),
+    guid!("09576e91-6d3f-11d2-8e39-00a0c969723b"),
+    guid!("8b843e20-8132-4852-90cc-551a4e4a7f1c"),
+    guid!("387477c1-69c7-11d2-8e39-00a0c969723b"),
+    guid!("dd9e7534-7762-4698-8c14-f58517a625aa"),
+    guid!("387477c2-69c7-11d2-8e39-00a0c969723b"),
+    guid!("4006c0c1-fcb3-403e-996d-4a6c8724e06d"),
+    guid!("964e5b22-6459-11d2-8e39-00a0c969723b"),
+    guid!("964e5b21-6459-11d2-8e39-00a0c969723b"),
+    guid!("9042a9de-23dc-4a38-96fb-7aded080516a"),
+    guid!("982c298b-f4fa-41cb-b838-77aa688fb839"),
+    guid!("4cf5b200-68b8-4ca5-9eec-b23e3f50029a"),
+    guid!("3152bca5-eade-433d-862e-c01cdc291f44"),
+    guid!("607f766c-7455-42be-930b-e4d76db2720f"),
+    guid!("96751a3d-72f4-41a6-a794-ed5d0e67ae6b"),
+    guid!("f4560cf6-40ec-4b4a-a192-bf1d57d0b189"),
+    guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
+    guid!("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"),
+    guid!("605dab50-e046-4300-abb6-3dd810dd8b23"),
+    guid!("e20939be-32d4-41be-a150-897f85d49829"),
+    guid!("5568e427-68fc-4f3d-ac74-ca555231cc68"),
+    guid!("1ce1e5bc-7ceb-42f2-81e5-8aadf180f57b"),
+    guid!("800f683f-d08b-423a-a293-965c3c6fe2b4"),
 ];
+
+/// Their names, a line each.
+static NAMES: &str = "\
+LoadedImage
+LoadedImageDevicePath
+DevicePath
+DevicePathToText
+SimpleTextInput
+SimpleTextInputEx
+SimpleTextOutput
+LoadFile2
+SimpleFileSystem
+BlockIo
+GraphicsOutput
+UgaDraw
+PciIo
+Rng
+Tcg2
+CcMeasurement
+MemoryAttribute
+GlobalVariable
+LoaderInterface
+Shim
+MemoryOverwrite
+LinuxInitrd
+LinuxRandomSeed
+LinuxBootMemmap";
 
 /// The GUID that `text` names, or spells.
 #[must_use]
 pub fn guid_of(text: &str) -> Option<Guid> {
-    let named = GUIDS.iter().find(|(_, name)| *name == text);
+    let mut all = GUIDS.iter().zip(0..);
+    let named = all.find(|(_, index)| line(NAMES, *index) == text);
     named.map_or_else(|| spelled(text), |(guid, _)| Some(*guid))
 }
 
@@ -233,11 +272,12 @@ fn spelled(text: &str) -> Option<Guid> {
 }
 
 /// Appends a GUID's name, or its digits with dashes.
+#[inline(never)]
 pub fn write_guid(text: &mut String, guid: &Guid) {
-    if let Some((_, name)) = GUIDS.iter().find(|(known, _)| known == guid) {
-        return text.push_str(name);
+    if let Some(index) = GUIDS.iter().position(|known| same(known, guid)) {
+        return add(text, line(NAMES, index));
     }
-    let bytes = guid.to_bytes();
+    let bytes = number(guid).to_le_bytes();
     for (place, index) in ORDER.iter().enumerate() {
         if matches!(place, 4 | 6 | 8 | 10) {
             put(text, b'-');
@@ -250,6 +290,12 @@ pub fn write_guid(text: &mut String, guid: &Guid) {
             );
         }
     }
+}
+
+/// Appends `part`.
+#[inline(never)]
+pub fn add(text: &mut String, part: &str) {
+    text.push_str(part);
 }
 
 /// Appends a character of ASCII.

@@ -4,6 +4,7 @@
 //! The array itself lives in the runtime image; this module only decides what
 //! changes in it.
 
+use crate::guids::same;
 use core::ffi::c_void;
 use uefi_raw::Guid;
 use uefi_raw::table::configuration::ConfigurationTable;
@@ -26,7 +27,9 @@ pub fn install(
     table: *mut c_void,
 ) -> Result<(), Error> {
     let used = tables.get_mut(..*count).ok_or(Error::Full)?;
-    let found = used.iter().position(|entry| entry.vendor_guid == guid);
+    let found = used
+        .iter()
+        .position(|entry| same(&entry.vendor_guid, &guid));
     match (found, table.is_null()) {
         (None, true) => Err(Error::NotFound),
         (Some(at), true) => {

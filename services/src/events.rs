@@ -7,6 +7,7 @@
 //! [`Events::expire`] is told so; periods that were missed meanwhile count once.
 //! Events are numbers that are looked up, like handles, and are never used again.
 
+use crate::guids::number;
 use crate::resident::MAX_LISTENERS;
 use alloc::vec::Vec;
 use uefi_raw::table::boot::{EventNotifyFn, EventType, Tpl};
@@ -102,7 +103,7 @@ struct Entry {
     kind: EventType,
     tpl: Tpl,
     notify: Option<Notify>,
-    group: Option<Guid>,
+    group: Option<u128>,
     signalled: bool,
     /// Its place in the queue of notifications; 0 when it is not there.
     queued: u64,
@@ -187,7 +188,8 @@ impl Events {
         if notifies && !(level && notify.is_some()) {
             return Err(Error::Invalid);
         }
-        let listens = group == Some(group::VIRTUAL_ADDRESS_CHANGE);
+        let group = group.as_ref().map(number);
+        let listens = group == Some(number(&group::VIRTUAL_ADDRESS_CHANGE));
         let listeners = self.of_group(group::VIRTUAL_ADDRESS_CHANGE).count();
         if self.entries.len() >= MAX_EVENTS || listens && listeners >= MAX_LISTENERS {
             return Err(Error::Full);
@@ -231,7 +233,7 @@ impl Events {
         let (signalled, group) = self.entry(id).map(|entry| (entry.signalled, entry.group))?;
         match group {
             _ if signalled => {}
-            Some(group) => self.signal_group(group),
+            Some(group) => self.signal_all(group),
             None => {
                 let mut place = self.place;
                 self.entry(id)?.signal(&mut place);
@@ -243,6 +245,10 @@ impl Events {
 
     /// Signals all events of a group.
     pub fn signal_group(&mut self, group: Guid) {
+        self.signal_all(number(&group));
+    }
+
+    fn signal_all(&mut self, group: u128) {
         for entry in &mut self.entries {
             if entry.group == Some(group) {
                 entry.signal(&mut self.place);
@@ -341,6 +347,7 @@ impl Events {
 
     /// The notifications of a group, in the order of their creation.
     pub fn of_group(&self, group: Guid) -> impl Iterator<Item = (EventId, Notify)> {
+        let group = number(&group);
         let members = self.entries.iter();
         let members = members.filter(move |entry| entry.group == Some(group));
         members.filter_map(|entry| Some((entry.id, entry.notify?)))

@@ -12,9 +12,11 @@ mod opens;
 pub use notify::Registration;
 pub use opens::{Mode, Opener, Record};
 
-use crate::sorted::Sorted;
+use crate::guids::{self, number};
+use crate::sorted::{Sorted, gathered};
 use alloc::vec::Vec;
 use core::fmt;
+use core::num::NonZeroUsize;
 use core::ops::RangeInclusive;
 use notify::Registrations;
 use opens::Opens;
@@ -28,13 +30,18 @@ const HANDLE_BASE: usize = 0x4841_4e44_0000_0000;
 
 /// A handle known to be, or to have been, in the database.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HandleId(usize);
+#[repr(transparent)]
+pub struct HandleId(NonZeroUsize);
 
 impl HandleId {
-    /// What a caller alleges to be a handle.
+    /// What a caller alleges to be a handle. Null is none, like the highest address.
     #[must_use]
     pub fn from_raw(raw: Handle) -> Self {
-        Self(raw.addr())
+        Self::of(raw.addr())
+    }
+
+    fn of(address: usize) -> Self {
+        Self(NonZeroUsize::new(address).unwrap_or(NonZeroUsize::MAX))
     }
 
     /// What a caller alleges to be a handle, where null means none.
@@ -46,13 +53,13 @@ impl HandleId {
     /// The `EFI_HANDLE` given to programs.
     #[must_use]
     pub fn to_raw(self) -> Handle {
-        core::ptr::without_provenance_mut(self.0)
+        core::ptr::without_provenance_mut(self.0.get())
     }
 }
 
 impl fmt::Debug for HandleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "handle {}", self.0.wrapping_sub(HANDLE_BASE))
+        write!(f, "handle {}", self.0.get().wrapping_sub(HANDLE_BASE))
     }
 }
 
@@ -65,11 +72,15 @@ pub struct Interface(pub usize);
 pub type Protocol = (Guid, Interface);
 
 /// What there is one interface for: a protocol on a handle.
-type Key = (HandleId, Guid);
+type Key = (HandleId, u128);
+
+fn key(handle: HandleId, protocol: &Guid) -> Key {
+    (handle, number(protocol))
+}
 
 /// All protocols that `handle` may carry.
 fn all_of(handle: HandleId) -> RangeInclusive<Key> {
-    (handle, Guid::ZERO)..=(handle, Guid::from_bytes([0xff; 16]))
+    (handle, 0)..=(handle, u128::MAX)
 }
 
 /// Why the database refused.
@@ -151,7 +162,7 @@ impl Handles {
     ) -> Result<HandleId, Error> {
         if let Some(handle) = handle {
             self.known(handle)?;
-            let installed = |(guid, _): &Protocol| self.installed.contains_key(&(handle, *guid));
+            let installed = |(guid, _): &Protocol| self.installed.contains_key(&key(handle, guid));
             if protocols.iter().any(installed) {
                 return Err(Error::AlreadyInstalled);
             }
@@ -164,9 +175,14 @@ impl Handles {
         }
         let handle = handle.map_or_else(|| self.create(), Ok)?;
         for (guid, interface) in protocols {
-            self.put((handle, *guid), *interface);
+            self.put(key(handle, guid), *interface);
         }
         Ok(handle)
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.opens.forget(key);
+        self.installed.remove(&key);
     }
 
     fn put(&mut self, key: Key, interface: Interface) {
@@ -179,7 +195,7 @@ impl Handles {
     fn create(&mut self) -> Result<HandleId, Error> {
         self.created = self.created.checked_add(1).ok_or(Error::Full)?;
         let handle = HANDLE_BASE.checked_add(self.created);
-        handle.map(HandleId).ok_or(Error::Full)
+        handle.map(HandleId::of).ok_or(Error::Full)
     }
 
     /// Removes a protocol; the handle goes with its last one.
@@ -202,8 +218,7 @@ impl Handles {
             return Err(Error::NotFound);
         }
         for (protocol, _) in protocols {
-            self.opens.forget((handle, *protocol));
-            self.installed.remove(&(handle, *protocol));
+            self.remove(key(handle, protocol));
         }
         Ok(())
     }
@@ -217,8 +232,9 @@ impl Handles {
         new: Interface,
     ) -> Result<(), Error> {
         self.check_unused(handle, (protocol, old))?;
-        self.opens.forget((handle, protocol));
-        self.put((handle, protocol), new);
+        let key = key(handle, &protocol);
+        self.opens.forget(key);
+        self.put(key, new);
         Ok(())
     }
 
@@ -227,7 +243,7 @@ impl Handles {
         if self.interface(handle, protocol)? != interface {
             return Err(Error::NotFound);
         }
-        if self.opens.hold((handle, protocol)) {
+        if self.opens.hold(key(handle, &protocol)) {
             return Err(Error::InUse);
         }
         Ok(())
@@ -238,8 +254,7 @@ impl Handles {
     pub fn remove_image(&mut self, handle: HandleId, protocol: Guid, interface: Interface) {
         self.opens.close_all(handle);
         if self.interface(handle, protocol) == Ok(interface) {
-            self.opens.forget((handle, protocol));
-            self.installed.remove(&(handle, protocol));
+            self.remove(key(handle, &protocol));
         }
     }
 
@@ -256,7 +271,7 @@ impl Handles {
             return Err(Error::OwnChild);
         }
         self.interface(handle, protocol)?;
-        self.opens.add((handle, protocol), opener)
+        self.opens.add(key(handle, &protocol), opener)
     }
 
     /// Ends what `agent` opened for `controller`, in whatever mode.
@@ -272,14 +287,14 @@ impl Handles {
             self.known(controller)?;
         }
         self.interface(handle, protocol)?;
-        let closed = self.opens.close((handle, protocol), agent, controller);
+        let closed = self.opens.close(key(handle, &protocol), agent, controller);
         closed.then_some(()).ok_or(Error::NotFound)
     }
 
     /// Who has a protocol open, oldest first.
     pub fn opened(&self, handle: HandleId, protocol: Guid) -> Result<Vec<Record>, Error> {
         self.interface(handle, protocol)?;
-        Ok(self.opens.of((handle, protocol)).collect())
+        Ok(gathered(self.opens.of(key(handle, &protocol)).copied()))
     }
 
     /// Who has opened something on a handle: `protocol`, or any.
@@ -287,14 +302,14 @@ impl Handles {
         &self,
         handle: HandleId,
         protocol: Option<Guid>,
-    ) -> impl Iterator<Item = Opener> {
-        self.opens.on(handle, protocol)
+    ) -> impl Iterator<Item = &Opener> {
+        self.opens.on(handle, protocol.as_ref().map(number))
     }
 
     /// The interface of `protocol` on `handle`.
     pub fn interface(&self, handle: HandleId, protocol: Guid) -> Result<Interface, Error> {
         self.known(handle)?;
-        let found = self.installed.get(&(handle, protocol));
+        let found = self.installed.get(&key(handle, &protocol));
         let interface = found.map(|installed| installed.interface);
         interface.ok_or(Error::NotFound)
     }
@@ -303,7 +318,9 @@ impl Handles {
     pub fn protocols(&self, handle: HandleId) -> Result<Vec<Guid>, Error> {
         self.known(handle)?;
         let protocols = self.installed.range(all_of(handle));
-        Ok(protocols.map(|((_, protocol), _)| *protocol).collect())
+        Ok(gathered(
+            protocols.map(|((_, found), _)| guids::guid(*found)),
+        ))
     }
 
     fn known(&self, handle: HandleId) -> Result<(), Error> {
@@ -316,18 +333,23 @@ impl Handles {
     pub fn locate(&self, search: Search) -> Vec<HandleId> {
         let wanted = match search {
             Search::AllHandles => None,
-            Search::ByProtocol(wanted) => Some(wanted),
+            Search::ByProtocol(wanted) => Some(number(&wanted)),
             Search::ByRegistration(which) => return self.next_new(which).into_iter().collect(),
         };
         let keys = self.installed.keys();
-        let matching = keys.filter(|(_, found)| wanted.is_none_or(|wanted| *found == wanted));
-        let mut handles: Vec<_> = matching.map(|(handle, _)| *handle).collect();
-        handles.dedup();
+        let mut handles = Vec::new();
+        for (handle, found) in keys {
+            let matches = wanted.is_none_or(|wanted| *found == wanted);
+            if matches && handles.last() != Some(handle) {
+                handles.push(*handle);
+            }
+        }
         handles
     }
 
     /// The first interface of `protocol` on any handle.
     pub fn locate_interface(&self, protocol: Guid) -> Result<Interface, Error> {
+        let protocol = number(&protocol);
         let mut all = self.installed.iter();
         let first = all.find(|((_, found), _)| *found == protocol);
         first
@@ -340,7 +362,7 @@ impl Handles {
 fn repeats(protocols: &[Protocol]) -> bool {
     protocols.iter().enumerate().any(|(index, (guid, _))| {
         let mut earlier = protocols.iter().take(index);
-        earlier.any(|(other, _)| other == guid)
+        earlier.any(|(other, _)| guids::same(other, guid))
     })
 }
 

@@ -58,12 +58,19 @@ pub fn read(
     mut next: impl FnMut() -> Option<u8>,
     mut more: impl FnMut() -> Option<u8>,
 ) -> Option<InputKey> {
+    read_from(&mut next, &mut more)
+}
+
+fn read_from(
+    next: &mut dyn FnMut() -> Option<u8>,
+    more: &mut dyn FnMut() -> Option<u8>,
+) -> Option<InputKey> {
     loop {
         match next()? {
             ESCAPE => match more() {
                 None => return Some(special(SCAN_ESC)),
                 Some(b'[' | b'O') => {
-                    if let Some(scan_code) = sequence(&mut more) {
+                    if let Some(scan_code) = sequence(more) {
                         return Some(special(scan_code));
                     }
                 }
@@ -83,7 +90,7 @@ const fn key(unicode_char: u16) -> InputKey {
 }
 
 /// The scan code of the rest of a sequence.
-fn sequence(more: &mut impl FnMut() -> Option<u8>) -> Option<u16> {
+fn sequence(more: &mut dyn FnMut() -> Option<u8>) -> Option<u16> {
     let mut number = 0_u16;
     // No terminal sends a longer one.
     for _ in 0..8 {

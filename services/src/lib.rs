@@ -36,6 +36,8 @@ pub mod e820;
 #[cfg(feature = "boot")]
 pub mod events;
 #[cfg(feature = "boot")]
+mod guids;
+#[cfg(feature = "boot")]
 pub mod handles;
 #[cfg(feature = "boot")]
 pub mod images;

@@ -5,7 +5,7 @@
 //! those that are not known nor those that are malformed. Each of these is
 //! complained about in one line that says what was expected and what was found.
 
-use crate::catalog::{self, PROFILE_2016};
+use crate::catalog::{self, PROFILE_2016, cut};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use uefi_raw::{Guid, Status};
@@ -102,15 +102,6 @@ impl Options {
         }
         Ok(())
     }
-}
-
-/// `text` up to the first `at`, and what is behind it.
-fn cut(text: &str, at: u8) -> (&str, &str) {
-    let end = text.bytes().position(|byte| byte == at);
-    let (head, tail) = text
-        .split_at_checked(end.unwrap_or(text.len()))
-        .unwrap_or((text, ""));
-    (head, tail.get(1..).unwrap_or_default())
 }
 
 /// The error of this name (UEFI 2.11, appendix D).

@@ -6,7 +6,18 @@
 //! what lies behind.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::ops::RangeInclusive;
+
+/// What `items` has, in a vector. `collect` would have the code that finds the first
+/// one twice.
+pub fn gathered<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all = Vec::new();
+    for item in items {
+        all.push(item);
+    }
+    all
+}
 
 /// A map whose entries are in the order of their keys.
 #[derive(Clone, Debug)]
@@ -72,14 +83,29 @@ impl<K: Ord, V> Sorted<K, V> {
 
     /// The entries with a key in `range`, in order.
     pub fn range(&self, range: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {
-        let first = self.0.partition_point(|(key, _)| key < range.start());
+        let first = self.position(range.start()).unwrap_or_else(|index| index);
         let rest = self.0.get(first..).unwrap_or_default().iter();
         let entries = rest.map(|(key, value)| (key, value));
         entries.take_while(move |(key, _)| *key <= range.end())
     }
 
+    /// Where `key` is, or belongs. The standard library's search compares at two
+    /// places.
+    #[inline(never)]
     fn position(&self, key: &K) -> Result<usize, usize> {
-        self.0.binary_search_by(|(other, _)| other.cmp(key))
+        let (mut low, mut high) = (0, self.0.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let Some((found, _)) = self.0.get(middle) else {
+                break;
+            };
+            match found.cmp(key) {
+                Ordering::Less => low = middle.saturating_add(1),
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
     }
 }
 

@@ -63,7 +63,7 @@ impl Terminal<'_> {
     /// Back to the initial mode, screen cleared.
     pub fn reset(&mut self) -> String {
         *self.0 = initial_mode();
-        String::from("\x1b[0m\x1b[2J\x1b[H\x1b[?25h")
+        sequence("\x1b[0m\x1b[2J\x1b[H\x1b[?25h")
     }
 
     /// Selects a mode: 0 is the only one.
@@ -78,7 +78,7 @@ impl Terminal<'_> {
     pub fn clear(&mut self) -> String {
         self.0.cursor_column = 0;
         self.0.cursor_row = 0;
-        String::from("\x1b[2J\x1b[H")
+        sequence("\x1b[2J\x1b[H")
     }
 
     /// Sets foreground (bits 0-3) and background (bits 4-6) colours.
@@ -112,8 +112,13 @@ impl Terminal<'_> {
     /// Shows or hides the cursor.
     pub fn enable_cursor(&mut self, visible: bool) -> String {
         self.0.cursor_visible = visible.into();
-        String::from(if visible { "\x1b[?25h" } else { "\x1b[?25l" })
+        sequence(if visible { "\x1b[?25h" } else { "\x1b[?25l" })
     }
+}
+
+#[inline(never)]
+fn sequence(text: &str) -> String {
+    String::from(text)
 }
 
 fn ansi_colour(attribute: usize) -> u8 {

@@ -4,12 +4,17 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// What stands for bytes that are no character.
+const REPLACEMENT: u16 = 0xfffd;
+
 /// Decodes UTF-16; a lone surrogate becomes U+FFFD.
 #[must_use]
 pub fn decode(units: &[u16]) -> String {
-    char::decode_utf16(units.iter().copied())
-        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
+    let mut text = String::new();
+    for unit in char::decode_utf16(units.iter().copied()) {
+        text.push(unit.unwrap_or(char::REPLACEMENT_CHARACTER));
+    }
+    text
 }
 
 /// Encodes a command line as load options: UTF-16 with a final NUL, as programs
@@ -20,10 +25,17 @@ pub fn decode(units: &[u16]) -> String {
 #[must_use]
 pub fn load_options(command_line: &[u8]) -> Vec<u16> {
     let text = command_line.split(|byte| *byte == 0).next();
-    String::from_utf8_lossy(text.unwrap_or_default())
-        .encode_utf16()
-        .chain([0])
-        .collect()
+    let mut units = Vec::new();
+    for chunk in text.unwrap_or_default().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            units.extend_from_slice(character.encode_utf16(&mut [0; 2]));
+        }
+        if !chunk.invalid().is_empty() {
+            units.push(REPLACEMENT);
+        }
+    }
+    units.push(0);
+    units
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! that wrap. Alignment is not assumed. What cannot be checked is whether the
 //! memory exists; a wild pointer ends in the exception report.
 
-use core::slice;
+use core::{ptr, slice};
 use uefi_raw::Status;
 
 /// A caller's pointer to `T`, not believed yet.
@@ -73,11 +73,13 @@ impl<T> Alleged<T> {
         Alleged(self.0.cast())
     }
 
-    /// Writes `values` one after the other.
-    pub fn write_all(self, values: impl Iterator<Item = T>) -> Result<(), Status> {
-        for (index, value) in values.enumerate() {
-            self.at(index)?.write(value)?;
-        }
+    /// Writes `values`, which have nothing to drop, one after the other.
+    pub fn write_all(self, values: &[T]) -> Result<(), Status> {
+        let pointer = self.checked(values.len())?.cast::<u8>();
+        let bytes = values.as_ptr().cast::<u8>();
+        // SAFETY: non-null, does not wrap, writable as promised to `new`; nobody
+        // but the firmware has `values`.
+        unsafe { ptr::copy_nonoverlapping(bytes, pointer, size_of_val(values)) };
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 use super::{Alleged, input, machine, status, trace, with_edge};
 use crate::catalog;
+use crate::catalog::Service;
 use crate::handles::Interface;
 use crate::terminal::{COLUMNS, ROWS, Terminal, Unsupported, initial_mode};
 use alloc::string::String;
@@ -47,7 +48,7 @@ static OUTPUT: Fixed<SimpleTextOutputProtocol> = Fixed(SimpleTextOutputProtocol 
 pub fn publish() -> Result<(), Status> {
     let output = trace::published(&raw const OUTPUT.0, catalog::OUTPUT, 9).cast_mut();
     let (input_handle, input) = input::publish()?;
-    with_edge("consoles", |edge| {
+    with_edge(Service::Firmware, |edge| {
         let interface = Interface(output.expose_provenance());
         let handles = &mut edge.boot.handles;
         let output_handle = handles.install(None, SimpleTextOutputProtocol::GUID, interface);
@@ -65,9 +66,10 @@ pub fn publish() -> Result<(), Status> {
 }
 
 /// Runs `call` on the terminal and writes what it returns.
+#[inline(never)]
 fn terminal(
-    service: &'static str,
-    call: impl FnOnce(&mut Terminal<'_>) -> Result<String, Unsupported>,
+    service: Service,
+    call: &mut dyn FnMut(&mut Terminal<'_>) -> Result<String, Unsupported>,
 ) -> Status {
     status::of(machine(service).and_then(|machine| {
         let _lock = MODE.try_lock().ok_or(Status::DEVICE_ERROR)?;
@@ -95,7 +97,7 @@ unsafe extern "efiapi" fn reset(
     _this: *mut SimpleTextOutputProtocol,
     _extended: Boolean,
 ) -> Status {
-    terminal("Reset", |terminal| Ok(terminal.reset()))
+    terminal(Service::Firmware, &mut |terminal| Ok(terminal.reset()))
 }
 
 unsafe extern "efiapi" fn output_string(
@@ -104,7 +106,9 @@ unsafe extern "efiapi" fn output_string(
 ) -> Status {
     // SAFETY: IN, a NUL-terminated string, the caller's promise.
     match characters(unsafe { Alleged::new(string) }) {
-        Ok(units) => terminal("OutputString", |terminal| Ok(terminal.output(&units))),
+        Ok(units) => terminal(Service::Firmware, &mut |terminal| {
+            Ok(terminal.output(&units))
+        }),
         Err(status) => status,
     }
 }
@@ -134,18 +138,20 @@ unsafe extern "efiapi" fn query_mode(
 }
 
 unsafe extern "efiapi" fn set_mode(_this: *mut SimpleTextOutputProtocol, mode: usize) -> Status {
-    terminal("SetMode", |terminal| terminal.set_mode(mode))
+    terminal(Service::Firmware, &mut |terminal| terminal.set_mode(mode))
 }
 
 unsafe extern "efiapi" fn set_attribute(
     _this: *mut SimpleTextOutputProtocol,
     attribute: usize,
 ) -> Status {
-    terminal("SetAttribute", |terminal| terminal.set_attribute(attribute))
+    terminal(Service::Firmware, &mut |terminal| {
+        terminal.set_attribute(attribute)
+    })
 }
 
 unsafe extern "efiapi" fn clear_screen(_this: *mut SimpleTextOutputProtocol) -> Status {
-    terminal("ClearScreen", |terminal| Ok(terminal.clear()))
+    terminal(Service::Firmware, &mut |terminal| Ok(terminal.clear()))
 }
 
 unsafe extern "efiapi" fn set_cursor_position(
@@ -153,7 +159,7 @@ unsafe extern "efiapi" fn set_cursor_position(
     column: usize,
     row: usize,
 ) -> Status {
-    terminal("SetCursorPosition", |terminal| {
+    terminal(Service::Firmware, &mut |terminal| {
         terminal.set_cursor(column, row)
     })
 }
@@ -162,7 +168,7 @@ unsafe extern "efiapi" fn enable_cursor(
     _this: *mut SimpleTextOutputProtocol,
     visible: Boolean,
 ) -> Status {
-    terminal("EnableCursor", |terminal| {
+    terminal(Service::Firmware, &mut |terminal| {
         Ok(terminal.enable_cursor(visible.is_true()))
     })
 }

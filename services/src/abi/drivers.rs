@@ -6,6 +6,7 @@
 //! controllers that are each other's children are walked once.
 
 use super::{Alleged, protocols, status, with};
+use crate::catalog::Service;
 use crate::device_path::Header;
 use crate::handles::{HandleId, Mode, Search};
 use alloc::vec::Vec;
@@ -22,7 +23,7 @@ type Path = *const DevicePathProtocol;
 const MAX_NAMED: usize = 1024;
 
 fn binding(driver: HandleId) -> Result<Binding, Status> {
-    let found = with("ConnectController", |boot| {
+    let found = with(Service::ConnectController, |boot| {
         let found = boot.handles.interface(driver, DriverBindingProtocol::GUID);
         found.map_err(|_| Status::INVALID_PARAMETER)
     })?;
@@ -40,7 +41,9 @@ fn version(driver: HandleId) -> u32 {
 /// The handles of all drivers, the ones that are `named` first.
 fn drivers(named: Vec<HandleId>) -> Result<Vec<HandleId>, Status> {
     let search = Search::ByProtocol(DriverBindingProtocol::GUID);
-    let all = with("ConnectController", |boot| Ok(boot.handles.locate(search)))?;
+    let all = with(Service::ConnectController, |boot| {
+        Ok(boot.handles.locate(search))
+    })?;
     let (first, mut drivers) = (named.len(), named);
     for driver in all {
         if !drivers.contains(&driver) {
@@ -92,7 +95,7 @@ fn connect_children(controller: HandleId) {
 }
 
 fn children(controller: HandleId, driver: Option<HandleId>) -> Result<Vec<HandleId>, Status> {
-    with("ConnectController", |boot| {
+    with(Service::ConnectController, |boot| {
         let all = boot.handles.opened_on(controller, None);
         let of = all.filter(|opener| driver.is_none() || opener.agent == driver);
         let of = of.filter(|opener| opener.mode == Mode::BY_CHILD_CONTROLLER);
@@ -102,7 +105,7 @@ fn children(controller: HandleId, driver: Option<HandleId>) -> Result<Vec<Handle
 
 /// The drivers that manage a controller, or one protocol of it.
 fn managing(controller: HandleId, protocol: Option<Guid>) -> Result<Vec<HandleId>, Status> {
-    with("ConnectController", |boot| {
+    with(Service::ConnectController, |boot| {
         let all = boot.handles.opened_on(controller, protocol);
         let by_driver = all.filter(|opener| opener.mode.by_driver());
         Ok(unique(by_driver.filter_map(|opener| opener.agent)))
@@ -120,7 +123,7 @@ fn unique(handles: impl Iterator<Item = HandleId>) -> Vec<HandleId> {
 }
 
 fn known(handle: HandleId) -> Result<(), Status> {
-    with("ConnectController", |boot| {
+    with(Service::ConnectController, |boot| {
         boot.handles
             .protocols(handle)
             .map(drop)

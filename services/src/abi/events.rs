@@ -7,6 +7,7 @@
 //! RestoreTPL to a higher one, a program's mistakes, leave the level as it is.
 
 use super::{Alleged, status, timers, with, with_edge};
+use crate::catalog::Service;
 use crate::events::{Call, EventId, Notify, group};
 use core::ffi::c_void;
 use core::ptr;
@@ -16,7 +17,7 @@ use uefi_raw::{Event, Guid, Status};
 /// Runs the notification functions that are due and above the present level.
 pub(super) fn dispatch() {
     timers::poll();
-    while let Ok(Some((call, level))) = with("notification", |boot| {
+    while let Ok(Some((call, level))) = with(Service::Firmware, |boot| {
         let call = boot.events.next(boot.tpl);
         let taken = call.map(|call| (call, core::mem::replace(&mut boot.tpl, call.tpl)));
         Ok(taken)
@@ -34,14 +35,14 @@ fn run(Call { event, notify, .. }: Call) {
 
 /// What RestoreTPL does, but for the notifications.
 pub(super) fn set_level(level: Tpl) {
-    let _ = with("RestoreTPL", |boot| {
+    let _ = with(Service::RestoreTPL, |boot| {
         boot.tpl = level;
         Ok(())
     });
 }
 
 pub(super) unsafe extern "efiapi" fn raise_tpl(new_tpl: Tpl) -> Tpl {
-    with("RaiseTPL", |boot| {
+    with(Service::RaiseTPL, |boot| {
         let old = boot.tpl;
         boot.tpl = Tpl(old.0.max(new_tpl.0));
         Ok(old)
@@ -50,7 +51,7 @@ pub(super) unsafe extern "efiapi" fn raise_tpl(new_tpl: Tpl) -> Tpl {
 }
 
 pub(super) unsafe extern "efiapi" fn restore_tpl(old_tpl: Tpl) {
-    let _ = with("RestoreTPL", |boot| {
+    let _ = with(Service::RestoreTPL, |boot| {
         boot.tpl = Tpl(boot.tpl.0.min(old_tpl.0));
         Ok(())
     });
@@ -98,7 +99,7 @@ fn create(
     }
     let context = context.expose_provenance();
     let notify = notify.map(|function| Notify { function, context });
-    let created = with("CreateEvent", |boot| {
+    let created = with(Service::CreateEvent, |boot| {
         let created = boot.events.create(kind, tpl, notify, group);
         created.map_err(status::from)
     })?;
@@ -107,7 +108,7 @@ fn create(
 
 pub(super) unsafe extern "efiapi" fn close_event(event: Event) -> Status {
     let event = EventId::from_raw(event);
-    status::of(with("CloseEvent", |boot| {
+    status::of(with(Service::CloseEvent, |boot| {
         boot.handles.unregister(event);
         boot.events.close(event).map_err(status::from)
     }))
@@ -115,7 +116,7 @@ pub(super) unsafe extern "efiapi" fn close_event(event: Event) -> Status {
 
 pub(super) unsafe extern "efiapi" fn signal_event(event: Event) -> Status {
     let event = EventId::from_raw(event);
-    let signalled = with("SignalEvent", |boot| {
+    let signalled = with(Service::SignalEvent, |boot| {
         boot.events.signal(event).map_err(status::from)
     });
     dispatch();
@@ -124,7 +125,7 @@ pub(super) unsafe extern "efiapi" fn signal_event(event: Event) -> Status {
 
 /// Signals all events of a group, and runs what then is due.
 pub(super) fn signal_group(group: Guid) {
-    let _ = with("SignalEvent", |boot| {
+    let _ = with(Service::SignalEvent, |boot| {
         boot.events.signal_group(group);
         Ok(())
     });
@@ -135,7 +136,7 @@ pub(super) fn signal_group(group: Guid) {
 /// the runtime image, which may have to tell the host.
 pub fn ready_to_boot() {
     signal_group(group::READY_TO_BOOT);
-    let _ = with_edge("ReadyToBoot", |edge| {
+    let _ = with_edge(Service::Firmware, |edge| {
         if let Some(tell) = edge.resident.0.ready_to_boot {
             // SAFETY: the runtime image's own function.
             unsafe { tell() };
@@ -148,12 +149,12 @@ pub fn ready_to_boot() {
 /// CheckEvent, with time looked at already.
 fn check(event: EventId) -> Result<(), Status> {
     let ask = || {
-        with("CheckEvent", |boot| {
+        with(Service::CheckEvent, |boot| {
             boot.events.check(event).map_err(status::from)
         })
     };
     let take = || {
-        with("CheckEvent", |boot| {
+        with(Service::CheckEvent, |boot| {
             boot.events.take(event).map_err(status::from)
         })
     };
@@ -194,7 +195,7 @@ fn wait(count: usize, events: Alleged<Event>, index: Alleged<usize>) -> Result<(
     if count == 0 || events.is_null() {
         return Err(Status::INVALID_PARAMETER);
     }
-    if with("WaitForEvent", |boot| Ok(boot.tpl))? != Tpl::APPLICATION {
+    if with(Service::WaitForEvent, |boot| Ok(boot.tpl))? != Tpl::APPLICATION {
         return Err(Status::UNSUPPORTED);
     }
     loop {

@@ -8,6 +8,7 @@
 use super::{
     Alleged, events, machine, memory, protection, protocols, status, system_table, trace, with,
 };
+use crate::catalog::Service;
 use crate::handles::{HandleId, Interface};
 use crate::images::{Image, LoadError, code_type};
 use crate::memory::{PageCount, PhysAddr, Placement};
@@ -103,7 +104,7 @@ pub fn load_from(
 
 /// Frees what was allocated for an image; nothing can be done about an error.
 fn free(start: PhysAddr, pages: PageCount) {
-    let _ = with("LoadImage", |boot| {
+    let _ = with(Service::LoadImage, |boot| {
         boot.memory.free(start, pages).map_err(status::from)
     });
 }
@@ -124,7 +125,7 @@ fn reserve(
     let no_memory = |_| LoadError::NoMemory {
         bytes: image.size(),
     };
-    with("LoadImage", |boot| {
+    with(Service::LoadImage, |boot| {
         if boot.images.check_room().is_err() {
             return Err(Status::OUT_OF_RESOURCES);
         }
@@ -158,7 +159,7 @@ fn block(image: &pe::Image<'_>, base: PhysAddr, code: MemoryType, origin: Origin
         protocol: LoadedImageProtocol {
             revision: LOADED_IMAGE_REVISION,
             parent_handle: origin.parent.map_or(ptr::null_mut(), HandleId::to_raw),
-            system_table: system_table("LoadImage").unwrap_or(ptr::null_mut()),
+            system_table: system_table(Service::LoadImage).unwrap_or(ptr::null_mut()),
             device_handle: ptr::null_mut(),
             file_path: path(&origin).cast(),
             reserved: ptr::null(),
@@ -216,7 +217,7 @@ fn register(
         application: image.subsystem() == pe::Subsystem::EFI_APPLICATION,
         started: false,
     };
-    let handle = with("LoadImage", |boot| {
+    let handle = with(Service::LoadImage, |boot| {
         let handle = boot.handles.install_all(None, &protocols);
         let handle = handle.map_err(status::from)?;
         boot.images.insert(handle, loaded);
@@ -255,11 +256,11 @@ fn release((size, data): ExitData) {
 }
 
 fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
-    let machine = machine("StartImage")?;
-    let system_table = system_table("StartImage")?;
+    let machine = machine(Service::StartImage)?;
+    let system_table = system_table(Service::StartImage)?;
     let mut frame = 0usize;
     let frame_address = (&raw mut frame).expose_provenance();
-    let (image, level) = with("StartImage", |boot| {
+    let (image, level) = with(Service::StartImage, |boot| {
         let started = boot.images.start(handle, frame_address);
         Ok((started.map_err(status::from)?, boot.tpl))
     })?;
@@ -269,7 +270,7 @@ fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
         (machine.enter_image)(&raw mut frame, image.entry, handle.to_raw(), system_table)
     };
     trace::unwind(depth);
-    let (size, data) = with("StartImage", |boot| {
+    let (size, data) = with(Service::StartImage, |boot| {
         boot.images.stop();
         // As it was, wherever the image has left.
         boot.tpl = level;
@@ -286,7 +287,7 @@ fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
 
 /// Removes an image that is not running and frees its memory.
 fn unload(handle: HandleId) -> Result<(), Status> {
-    let image = with("UnloadImage", |boot| {
+    let image = with(Service::UnloadImage, |boot| {
         let image = boot.images.remove(handle).map_err(status::from)?;
         let handles = &mut boot.handles;
         handles.remove_image(handle, LoadedImageProtocol::GUID, image.interface);
@@ -314,7 +315,7 @@ pub(super) unsafe extern "efiapi" fn load_image(
     // SAFETY: OUT, the caller's promise.
     let image_handle = unsafe { Alleged::new(image_handle) };
     let parent = HandleId::from_raw(parent);
-    let known = with("LoadImage", |boot| {
+    let known = with(Service::LoadImage, |boot| {
         boot.images.get(parent).map_err(status::from)
     });
     if image_handle.is_null() || known.is_err() {
@@ -373,7 +374,7 @@ pub(super) unsafe extern "efiapi" fn start_image(
 /// The frame of the image on top, which is the only one that can leave; `None`
 /// for one that was never started.
 fn frame_of(handle: HandleId) -> Result<Option<usize>, Status> {
-    with("Exit", |boot| {
+    with(Service::Exit, |boot| {
         let image = boot.images.get(handle).map_err(status::from)?;
         let frame = image.started.then(|| boot.images.frame(handle));
         frame.transpose().map_err(status::from)
@@ -401,7 +402,7 @@ pub(super) unsafe extern "efiapi" fn exit(
     {
         return status;
     }
-    match machine("Exit") {
+    match machine(Service::Exit) {
         Ok(machine) => {
             let frame = ptr::with_exposed_provenance(frame);
             // SAFETY: `frame` is that of the innermost running image: the caller.
@@ -414,12 +415,12 @@ pub(super) unsafe extern "efiapi" fn exit(
 /// Copies exit data for the caller of StartImage, who will free it: what the image
 /// gave may lie in its own memory. If it is pool memory, it is freed.
 fn keep(data: Alleged<u8>, size: usize) -> Result<(), Status> {
-    let copy = memory::allocate("Exit", MemoryType::BOOT_SERVICES_DATA, size)?;
+    let copy = memory::allocate(Service::Exit, MemoryType::BOOT_SERVICES_DATA, size)?;
     // SAFETY: pool memory of this size, allocated on the line above.
     let target = unsafe { Alleged::new(copy) }.bytes_mut(size)?;
     target.copy_from_slice(data.bytes(size)?);
     release((size, data.pointer()));
-    with("Exit", |boot| {
+    with(Service::Exit, |boot| {
         boot.images.exit_data = (size, copy.expose_provenance());
         Ok(())
     })
@@ -433,7 +434,7 @@ pub(super) unsafe extern "efiapi" fn unload_image(image_handle: Handle) -> Statu
 /// A driver that was started has to agree, by the function it has set for that
 /// purpose (UEFI 2.11 §7.4.3).
 fn ask_to_unload(handle: HandleId) -> Result<(), Status> {
-    let image = with("UnloadImage", |boot| {
+    let image = with(Service::UnloadImage, |boot| {
         boot.images.get(handle).map_err(status::from)
     })?;
     if !image.started {

@@ -9,6 +9,7 @@
 
 use super::{Alleged, status, trace, with};
 use crate::catalog;
+use crate::catalog::Service;
 use crate::handles::Interface;
 use core::ffi::c_void;
 use uefi_raw::protocol::device_path::DevicePathProtocol;
@@ -27,7 +28,7 @@ static LOAD_FILE2: LoadFile2Protocol = LoadFile2Protocol { load_file };
 /// Offers the initrd, if the host gave one. Without one there is no handle, and
 /// LocateDevicePath returns the `NOT_FOUND` that Linux insists on.
 pub fn publish() -> Result<(), Status> {
-    with("initrd", |boot| {
+    with(Service::Firmware, |boot| {
         if boot.initrd.is_none() {
             return Ok(());
         }
@@ -63,7 +64,9 @@ unsafe extern "efiapi" fn load_file(
         return Status::INVALID_PARAMETER;
     }
     status::of(buffer_size.read().and_then(|room| {
-        let initrd = with("LoadFile2", |boot| boot.initrd.ok_or(Status::NOT_FOUND))?;
+        let initrd = with(Service::Firmware, |boot| {
+            boot.initrd.ok_or(Status::NOT_FOUND)
+        })?;
         buffer_size.write(initrd.size)?;
         // The null buffer decides: Linux 5.10 asks with an uninitialised size.
         if buffer.is_null() || room < initrd.size {

@@ -11,14 +11,17 @@
 
 use super::{Alleged, machine, status, trace, with};
 use crate::catalog;
+use crate::catalog::Service;
 use crate::events::{EventId, Notify};
 use crate::handles::Interface;
 use crate::keys;
+use crate::sorted::gathered;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::mem::transmute;
 use core::ptr;
-use spin::{Mutex, Once};
+use spin::Mutex;
 use uefi_raw::protocol::console::{
     InputKey, KeyData, KeyNotifyFn, KeyShiftState, KeyState, KeyToggleState,
     SimpleTextInputExProtocol, SimpleTextInputProtocol,
@@ -38,13 +41,6 @@ struct Protocols {
     plain: SimpleTextInputProtocol,
     extended: SimpleTextInputExProtocol,
 }
-
-// SAFETY: written once, and then only read; the events in it are numbers.
-unsafe impl Sync for Protocols {}
-// SAFETY: as above.
-unsafe impl Send for Protocols {}
-
-static PROTOCOLS: Once<Protocols> = Once::new();
 
 /// RegisterKeyNotify as uefi-raw declares it, which knows no null.
 type RegisterSlot = unsafe extern "efiapi" fn(
@@ -88,7 +84,7 @@ static KEYBOARD: Mutex<Keyboard> = Mutex::new(Keyboard {
 
 /// Puts the protocols on a new handle: that handle, and the plain one.
 pub(super) fn publish() -> Result<(Handle, *mut SimpleTextInputProtocol), Status> {
-    let event = with("consoles", |boot| {
+    let event = with(Service::Firmware, |boot| {
         let notify = Notify {
             function: key_wanted,
             context: 0,
@@ -98,7 +94,7 @@ pub(super) fn publish() -> Result<(Handle, *mut SimpleTextInputProtocol), Status
             .create(EventType::NOTIFY_WAIT, Tpl::NOTIFY, Some(notify), None);
         created.map_err(status::from)
     })?;
-    let protocols = PROTOCOLS.call_once(|| protocols(event.to_raw()));
+    let protocols = Box::leak(Box::new(protocols(event.to_raw())));
     let plain = trace::published(&raw const protocols.plain, catalog::INPUT, 2).cast_mut();
     let extended = (&raw const protocols.extended).expose_provenance();
     let both = [
@@ -108,7 +104,7 @@ pub(super) fn publish() -> Result<(Handle, *mut SimpleTextInputProtocol), Status
         ),
         (SimpleTextInputExProtocol::GUID, Interface(extended)),
     ];
-    let handle = with("consoles", |boot| {
+    let handle = with(Service::Firmware, |boot| {
         boot.handles.install_all(None, &both).map_err(status::from)
     })?;
     Ok((handle.to_raw(), plain))
@@ -143,7 +139,7 @@ fn look() -> Result<Option<InputKey>, Status> {
     if seen.is_some() {
         return Ok(seen);
     }
-    let machine = machine("ReadKeyStroke")?;
+    let machine = machine(Service::Firmware)?;
     let more = || {
         (0..SEQUENCE_STEPS).find_map(|_| {
             (machine.read_console)().or_else(|| {
@@ -165,10 +161,10 @@ fn tell(key: InputKey) -> Result<(), Status> {
         key,
         key_state: KeyState::default(),
     };
-    let functions: Vec<_> = keyboard(|keyboard| {
+    let functions = keyboard(|keyboard| {
         let all = keyboard.listeners.iter();
         let wanted = all.filter(|listener| listener.key.key == key && no_shift(&listener.key));
-        wanted.map(|listener| listener.function).collect()
+        gathered(wanted.map(|listener| listener.function))
     })?;
     for function in functions {
         // SAFETY: the function that its owner gave for this, with a key.
@@ -186,7 +182,7 @@ fn no_shift(key: &KeyData) -> bool {
 /// Somebody waits for a key: the event is signalled when there is one.
 unsafe extern "efiapi" fn key_wanted(event: Event, _: *mut c_void) {
     if let Ok(Some(_)) = look() {
-        let _ = with("WaitForKey", |boot| {
+        let _ = with(Service::Firmware, |boot| {
             let signalled = boot.events.signal(EventId::from_raw(event));
             signalled.map_err(status::from)
         });
@@ -194,7 +190,7 @@ unsafe extern "efiapi" fn key_wanted(event: Event, _: *mut c_void) {
 }
 
 fn reset() -> Status {
-    status::of(machine("Reset").and_then(|machine| {
+    status::of(machine(Service::Firmware).and_then(|machine| {
         // Typed before the reset.
         for _ in 0..MAX_DROPPED {
             if (machine.read_console)().is_none() {

@@ -5,6 +5,7 @@
 
 use super::{Alleged, drivers, events, status, with};
 use crate::boot::Boot;
+use crate::catalog::Service;
 use crate::handles::{HandleId, Interface, Protocol};
 use core::ffi::c_void;
 use uefi_raw::table::boot::InterfaceType;
@@ -18,7 +19,7 @@ pub(super) fn interface(pointer: *const c_void) -> Interface {
 /// Installs protocols on the handle at `handle`, or on a new one, which is
 /// stored there.
 pub(super) fn install(
-    service: &'static str,
+    service: Service,
     handle: Alleged<Handle>,
     protocols: &[Protocol],
 ) -> Result<(), Status> {
@@ -61,7 +62,7 @@ pub(super) unsafe extern "efiapi" fn install_protocol_interface(
     }
     status::of(protocol.read().and_then(|protocol| {
         let protocols = [(protocol, interface(interface_pointer))];
-        install("InstallProtocolInterface", handle, &protocols)
+        install(Service::InstallProtocolInterface, handle, &protocols)
     }))
 }
 
@@ -74,8 +75,8 @@ pub(super) unsafe extern "efiapi" fn uninstall_protocol_interface(
     let protocol = unsafe { Alleged::new(protocol) };
     status::of(protocol.read().and_then(|protocol| {
         let (handle, interface) = (HandleId::from_raw(handle), interface(interface_pointer));
-        without_drivers(handle, &[(protocol, interface)], || {
-            with("UninstallProtocolInterface", |boot| {
+        without_drivers(handle, &[(protocol, interface)], &mut || {
+            with(Service::UninstallProtocolInterface, |boot| {
                 let removed = boot.handles.uninstall(handle, protocol, interface);
                 removed.map_err(status::from)
             })
@@ -87,11 +88,11 @@ pub(super) unsafe extern "efiapi" fn uninstall_protocol_interface(
 pub(super) fn without_drivers(
     handle: HandleId,
     protocols: &[Protocol],
-    remove: impl FnOnce() -> Result<(), Status>,
+    remove: &mut dyn FnMut() -> Result<(), Status>,
 ) -> Result<(), Status> {
     let mut told = false;
     for (protocol, interface) in protocols {
-        let there = with("DisconnectController", |boot| {
+        let there = with(Service::DisconnectController, |boot| {
             Ok(boot.handles.interface(handle, *protocol) == Ok(*interface))
         })?;
         told |= there && drivers::let_go(handle, *protocol);
@@ -114,8 +115,8 @@ pub(super) unsafe extern "efiapi" fn reinstall_protocol_interface(
     status::of(protocol.read().and_then(|protocol| {
         let handle = HandleId::from_raw(handle);
         let (old, new) = (interface(old_interface), interface(new_interface));
-        without_drivers(handle, &[(protocol, old)], || {
-            with("ReinstallProtocolInterface", |boot| {
+        without_drivers(handle, &[(protocol, old)], &mut || {
+            with(Service::ReinstallProtocolInterface, |boot| {
                 let replaced = boot.handles.reinstall(handle, protocol, old, new);
                 replaced.map_err(status::from)?;
                 tell(boot, protocol);

@@ -2,8 +2,10 @@
 
 use super::{Alleged, events, protection, status, with};
 use crate::boot::Boot;
+use crate::catalog::Service;
 use crate::events::group;
 use crate::memory::{PageCount, PhysAddr, Placement};
+use crate::sorted::gathered;
 use alloc::vec::Vec;
 use uefi_raw::table::boot::{AllocateType, MemoryDescriptor, MemoryType};
 use uefi_raw::{PhysicalAddress, Status};
@@ -11,7 +13,7 @@ use uefi_raw::{PhysicalAddress, Status};
 /// Runs `call`, which may change the memory map, and tells those who want to know
 /// that it has.
 fn change<R>(
-    service: &'static str,
+    service: Service,
     call: impl FnOnce(&mut Boot) -> Result<R, Status>,
 ) -> Result<R, Status> {
     let result = with(service, |boot| {
@@ -47,7 +49,7 @@ pub(super) unsafe extern "efiapi" fn allocate_pages(
             _ => return Err(Status::INVALID_PARAMETER),
         };
         let count = PageCount(u64::try_from(pages).map_err(|_| Status::INVALID_PARAMETER)?);
-        let got = change("AllocatePages", |boot| {
+        let got = change(Service::AllocatePages, |boot| {
             boot.memory
                 .allocate(place, memory_type, count)
                 .map_err(status::from)
@@ -59,7 +61,7 @@ pub(super) unsafe extern "efiapi" fn allocate_pages(
 pub(super) unsafe extern "efiapi" fn free_pages(memory: PhysicalAddress, pages: usize) -> Status {
     let (start, count) = (PhysAddr(memory), u64::try_from(pages).map(PageCount));
     status::of(
-        change("FreePages", |boot| {
+        change(Service::FreePages, |boot| {
             let count = count.map_err(|_| Status::INVALID_PARAMETER)?;
             boot.memory.free(start, count).map_err(status::from)?;
             Ok(count)
@@ -90,7 +92,7 @@ pub(super) unsafe extern "efiapi" fn get_memory_map(
     descriptor_size.write_optional(DESCRIPTOR_SIZE);
     descriptor_version.write_optional(MemoryDescriptor::VERSION);
     status::of(map_size.read().and_then(|room| {
-        with("GetMemoryMap", |boot| {
+        with(Service::GetMemoryMap, |boot| {
             let needed = boot
                 .memory
                 .descriptor_count()
@@ -128,12 +130,12 @@ pub(super) unsafe extern "efiapi" fn allocate_pool(
     if buffer.is_null() {
         return Status::INVALID_PARAMETER;
     }
-    status::of(allocate("AllocatePool", pool_type, size).and_then(|got| buffer.write(got)))
+    status::of(allocate(Service::AllocatePool, pool_type, size).and_then(|got| buffer.write(got)))
 }
 
 /// Pool memory for a service that returns a buffer its caller frees.
 pub(super) fn allocate(
-    service: &'static str,
+    service: Service,
     pool_type: MemoryType,
     size: usize,
 ) -> Result<*mut u8, Status> {
@@ -147,7 +149,7 @@ pub(super) fn allocate(
 }
 
 pub(super) unsafe extern "efiapi" fn free_pool(buffer: *mut u8) -> Status {
-    status::of(change("FreePool", |boot| {
+    status::of(change(Service::FreePool, |boot| {
         let address = u64::try_from(buffer.addr()).map_err(|_| Status::INVALID_PARAMETER)?;
         boot.pool
             .free(&mut boot.memory, PhysAddr(address))
@@ -158,7 +160,7 @@ pub(super) unsafe extern "efiapi" fn free_pool(buffer: *mut u8) -> Status {
 /// Frees pages that the firmware allocated before boot services were opened.
 pub fn give_back(pages: &'static mut [u8]) -> Result<(), Status> {
     let start = u64::try_from(pages.as_ptr().addr()).map_err(|_| Status::INVALID_PARAMETER)?;
-    with("FreePages", |boot| {
+    with(Service::FreePages, |boot| {
         boot.memory
             .free(PhysAddr(start), PageCount::covering(pages.len()))
             .map_err(status::from)
@@ -167,7 +169,7 @@ pub fn give_back(pages: &'static mut [u8]) -> Result<(), Status> {
 
 /// The memory map as GetMemoryMap would report it.
 pub fn map() -> Result<Vec<MemoryDescriptor>, Status> {
-    with("GetMemoryMap", |boot| {
-        Ok(boot.memory.descriptors().collect())
+    with(Service::GetMemoryMap, |boot| {
+        Ok(gathered(boot.memory.descriptors()))
     })
 }

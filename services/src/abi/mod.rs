@@ -33,6 +33,7 @@ pub use system::{install_configuration_table, power_off, set_volatile};
 pub use trace::configure as configure_trace;
 
 use crate::boot::{Boot, Machine};
+use crate::catalog::Service;
 use crate::resident::Handoff;
 use spin::{Mutex, MutexGuard};
 use uefi_raw::Status;
@@ -41,7 +42,7 @@ use uefi_raw::table::system::SystemTable;
 /// Boot services from [`start`] to ExitBootServices; `None` before and after.
 static EDGE: Mutex<Option<Edge>> = Mutex::new(None);
 /// The service that holds [`EDGE`], for the message about a re-entry.
-static HOLDER: Mutex<&str> = Mutex::new("none");
+static HOLDER: Mutex<Service> = Mutex::new(Service::Firmware);
 
 /// The state and what it stands on.
 struct Edge {
@@ -70,7 +71,7 @@ pub unsafe fn start(boot: Boot, machine: Machine, resident: Handoff) {
         resident: Resident(resident),
     });
     table::publish();
-    let _ = with_edge("runtime services", |edge| {
+    let _ = with_edge(Service::Firmware, |edge| {
         edge.hook_runtime();
         Ok(())
     });
@@ -80,53 +81,68 @@ pub unsafe fn start(boot: Boot, machine: Machine, resident: Handoff) {
 ///
 /// `UNSUPPORTED` before [`start`] and after ExitBootServices.
 fn with_edge<R>(
-    service: &'static str,
+    service: Service,
     call: impl FnOnce(&mut Edge) -> Result<R, Status>,
 ) -> Result<R, Status> {
-    lock(service)
-        .as_mut()
-        .ok_or(Status::UNSUPPORTED)
-        .and_then(call)
+    call(lock(service)?.0)
+}
+
+/// The lock and what it protects: one pointer, where a guard and what is in it
+/// would be looked at in each service.
+struct Held(&'static mut Edge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: the guard was leaked by `lock`, and the reference ends here.
+        unsafe { EDGE.force_unlock() };
+    }
 }
 
 /// The lock for `service`. Not generic, and so not copied into each of them.
 #[inline(never)]
-fn lock(service: &'static str) -> MutexGuard<'static, Option<Edge>> {
+fn lock(service: Service) -> Result<Held, Status> {
     let Some(edge) = EDGE.try_lock() else {
         reentered(service);
     };
     if let Some(mut holder) = HOLDER.try_lock() {
         *holder = service;
     }
-    edge
+    if edge.is_none() {
+        return Err(Status::UNSUPPORTED);
+    }
+    MutexGuard::leak(edge)
+        .as_mut()
+        .map(Held)
+        .ok_or(Status::UNSUPPORTED)
 }
 
 #[expect(
     clippy::panic,
     reason = "a re-entry is a bug of this firmware; going on would corrupt its state"
 )]
-fn reentered(service: &str) -> ! {
+fn reentered(service: Service) -> ! {
     let holder = HOLDER
         .try_lock()
-        .map_or("another service", |holder| *holder);
+        .map_or("another service", |holder| holder.name());
+    let service = service.name();
     panic!("{service} called while {holder} is at work: the lock was held over foreign code");
 }
 
 /// Runs `call` on the state behind the boot services.
 fn with<R>(
-    service: &'static str,
+    service: Service,
     call: impl FnOnce(&mut Boot) -> Result<R, Status>,
 ) -> Result<R, Status> {
     with_edge(service, |edge| call(&mut edge.boot))
 }
 
 /// The machine's few functions, to be called without the lock.
-fn machine(service: &'static str) -> Result<Machine, Status> {
+fn machine(service: Service) -> Result<Machine, Status> {
     with_edge(service, |edge| Ok(edge.machine))
 }
 
 /// The system table, inside the runtime image.
-fn system_table(service: &'static str) -> Result<*mut SystemTable, Status> {
+fn system_table(service: Service) -> Result<*mut SystemTable, Status> {
     with_edge(service, |edge| Ok(edge.resident.0.system_table))
 }
 

@@ -6,7 +6,10 @@
 //! call an ordinary function with its address.
 
 use super::{Alleged, install, protocols, status, with};
+use crate::catalog::Service;
+use crate::guids::same;
 use crate::handles::{HandleId, Interface, Protocol, Search};
+use crate::sorted::gathered;
 use alloc::vec::Vec;
 use core::arch::naked_asm;
 use core::mem::transmute;
@@ -71,7 +74,11 @@ unsafe extern "efiapi" fn install_multiple(handle: *mut Handle, pairs: *const us
             return Ok(());
         }
         refuse_known_paths(&protocols)?;
-        install::install("InstallMultipleProtocolInterfaces", handle, &protocols)
+        install::install(
+            Service::InstallMultipleProtocolInterfaces,
+            handle,
+            &protocols,
+        )
     }))
 }
 
@@ -80,8 +87,8 @@ unsafe extern "efiapi" fn uninstall_multiple(handle: Handle, pairs: *const usize
     let pairs = unsafe { Alleged::new(pairs) };
     let handle = HandleId::from_raw(handle);
     status::of(read_pairs(pairs).and_then(|protocols| {
-        install::without_drivers(handle, &protocols, || {
-            with("UninstallMultipleProtocolInterfaces", |boot| {
+        install::without_drivers(handle, &protocols, &mut || {
+            with(Service::UninstallMultipleProtocolInterfaces, |boot| {
                 // The one error this service has.
                 let removed = boot.handles.uninstall_all(handle, &protocols);
                 removed.map_err(|_| Status::INVALID_PARAMETER)
@@ -113,7 +120,9 @@ fn read_pairs(arguments: Alleged<usize>) -> Result<Vec<Protocol>, Status> {
 /// A device path names one handle only (§7.3.17).
 fn refuse_known_paths(protocols: &[Protocol]) -> Result<(), Status> {
     let guid = DevicePathProtocol::GUID;
-    let mut paths = protocols.iter().filter(|(protocol, _)| *protocol == guid);
+    let mut paths = protocols
+        .iter()
+        .filter(|(protocol, _)| same(protocol, &guid));
     let known = known_paths()?;
     if paths.any(|(_, path)| known.iter().any(|other| same_path(*path, *other))) {
         return Err(Status::ALREADY_STARTED);
@@ -123,10 +132,10 @@ fn refuse_known_paths(protocols: &[Protocol]) -> Result<(), Status> {
 
 fn known_paths() -> Result<Vec<Interface>, Status> {
     let guid = DevicePathProtocol::GUID;
-    with("InstallMultipleProtocolInterfaces", |boot| {
+    with(Service::InstallMultipleProtocolInterfaces, |boot| {
         let handles = boot.handles.locate(Search::ByProtocol(guid)).into_iter();
         let path = |handle| boot.handles.interface(handle, guid).ok();
-        Ok(handles.filter_map(path).collect())
+        Ok(gathered(handles.filter_map(path)))
     })
 }
 

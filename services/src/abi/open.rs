@@ -2,7 +2,9 @@
 //! §7.3.9-7.3.11, §7.3.14).
 
 use super::{Alleged, drivers, memory, protocols, status, with};
+use crate::catalog::Service;
 use crate::handles::{Error, HandleId, Mode, Opener, Record};
+use crate::sorted::gathered;
 use core::ffi::c_void;
 use core::ptr;
 use uefi_raw::table::boot::{MemoryType, OpenProtocolInformationEntry};
@@ -27,7 +29,7 @@ pub(super) unsafe extern "efiapi" fn handle_protocol(
     let interface = unsafe { Alleged::new(interface) };
     let handle = HandleId::from_raw(handle);
     status::of(open(
-        "HandleProtocol",
+        Service::HandleProtocol,
         handle,
         protocol,
         interface,
@@ -56,11 +58,17 @@ pub(super) unsafe extern "efiapi" fn open_protocol(
         mode,
     };
     let handle = HandleId::from_raw(handle);
-    status::of(open("OpenProtocol", handle, protocol, interface, opener))
+    status::of(open(
+        Service::OpenProtocol,
+        handle,
+        protocol,
+        interface,
+        opener,
+    ))
 }
 
 fn open(
-    service: &'static str,
+    service: Service,
     handle: HandleId,
     protocol: Alleged<Guid>,
     interface: Alleged<*mut c_void>,
@@ -101,7 +109,7 @@ fn open(
 /// Whether nobody has a protocol open exclusively, so that the drivers that manage
 /// it may be told to go (§7.3.9).
 fn only_drivers(handle: HandleId, protocol: Guid) -> Result<bool, Status> {
-    with("OpenProtocol", |boot| {
+    with(Service::OpenProtocol, |boot| {
         let mut all = boot.handles.opened_on(handle, Some(protocol));
         Ok(!all.any(|opener| opener.mode.exclusive()))
     })
@@ -118,7 +126,7 @@ pub(super) unsafe extern "efiapi" fn close_protocol(
     let (handle, agent) = (HandleId::from_raw(handle), HandleId::from_raw(agent_handle));
     let controller = HandleId::optional(controller_handle);
     status::of(protocol.read().and_then(|protocol| {
-        with("CloseProtocol", |boot| {
+        with(Service::CloseProtocol, |boot| {
             let closed = boot.handles.close(handle, protocol, agent, controller);
             closed.map_err(status::from)
         })
@@ -144,14 +152,14 @@ pub(super) unsafe extern "efiapi" fn open_protocol_information(
     entry_buffer.write_optional(ptr::null_mut());
     let handle = HandleId::from_raw(handle);
     status::of(protocol.read().and_then(|protocol| {
-        let records = with("OpenProtocolInformation", |boot| {
+        let entries = with(Service::OpenProtocolInformation, |boot| {
             let records = boot.handles.opened(handle, protocol);
             // An unknown handle does not support the protocol either.
-            records.map_err(|_| Status::NOT_FOUND)
+            let records = records.map_err(|_| Status::NOT_FOUND)?;
+            Ok(gathered(records.iter().map(entry)))
         })?;
-        let entries = records.iter().map(entry);
-        let list = protocols::list("OpenProtocolInformation", entries)?;
-        entry_count.write(records.len())?;
+        let list = protocols::list(Service::OpenProtocolInformation, &entries)?;
+        entry_count.write(entries.len())?;
         entry_buffer.write(list)
     }))
 }
@@ -184,21 +192,27 @@ pub(super) unsafe extern "efiapi" fn protocols_per_handle(
     }
     count.write_optional(0);
     let handle = HandleId::from_raw(handle);
-    let found = with("ProtocolsPerHandle", |boot| {
+    let found = with(Service::ProtocolsPerHandle, |boot| {
         boot.handles.protocols(handle).map_err(status::from)
     });
     status::of(found.and_then(|found| {
         let pointers = found.len().saturating_mul(size_of::<*const Guid>());
         let bytes = pointers.saturating_add(size_of_val(found.as_slice()));
-        let buffer = memory::allocate("ProtocolsPerHandle", MemoryType::BOOT_SERVICES_DATA, bytes)?;
+        let buffer = memory::allocate(
+            Service::ProtocolsPerHandle,
+            MemoryType::BOOT_SERVICES_DATA,
+            bytes,
+        )?;
         let guids = buffer.wrapping_add(pointers).cast::<Guid>();
         let addresses = (0..found.len()).map(|index| guids.wrapping_add(index).cast_const());
         // SAFETY: pool memory of this size, allocated above.
         let list = unsafe { Alleged::new(buffer.cast()) };
-        list.write_all(addresses)?;
+        for (index, address) in addresses.enumerate() {
+            list.at(index)?.write(address)?;
+        }
         count.write(found.len())?;
         // SAFETY: as above: behind the pointers.
-        unsafe { Alleged::new(guids) }.write_all(found.into_iter())?;
+        unsafe { Alleged::new(guids) }.write_all(&found)?;
         protocol_buffer.write(buffer.cast())
     }))
 }

@@ -9,6 +9,7 @@
 
 use super::{Alleged, status, with_edge};
 use crate::boot::ProtectError;
+use crate::catalog::Service;
 use crate::handles::Interface;
 use crate::memory::{PAGE_SIZE, PageCount, PhysAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +34,7 @@ const ALL: MemoryAttribute = MemoryAttribute::READ_PROTECT
 /// Puts the protocol into the handle database.
 pub fn publish() -> Result<(), Status> {
     let address = (&raw const PROTECTION).expose_provenance();
-    with_edge("memory protection", |edge| {
+    with_edge(Service::Firmware, |edge| {
         let handles = &mut edge.boot.handles;
         let handle = handles.install(None, MemoryAttributeProtocol::GUID, Interface(address));
         handle.map(drop).map_err(status::from)
@@ -69,7 +70,7 @@ fn change(
         return Err(Status::INVALID_PARAMETER);
     }
     USED.store(true, Ordering::Relaxed);
-    let changed = with_edge("memory protection", |edge| {
+    let changed = with_edge(Service::Firmware, |edge| {
         let memory = &mut edge.boot.memory;
         Ok((edge.machine.protect)(memory, start, bytes, clear, set))
     })?;
@@ -92,7 +93,7 @@ unsafe extern "efiapi" fn get_memory_attributes(
         return Status::INVALID_PARAMETER;
     }
     status::of(check(start, bytes).and_then(|()| {
-        let found = with_edge("memory protection", |edge| {
+        let found = with_edge(Service::Firmware, |edge| {
             (edge.machine.protection)(start, bytes).ok_or(Status::NO_MAPPING)
         })?;
         attributes.write(found)

@@ -1,9 +1,11 @@
 //! Finding handles and protocols (UEFI 2.11 §7.3.5-7.3.6, §7.3.8, §7.3.15-7.3.16).
 
 use super::{Alleged, memory, status, with};
+use crate::catalog::Service;
 use crate::device_path::{HEADER, Header, MAX_LENGTH, match_prefix};
 use crate::events::EventId;
 use crate::handles::{Error, HandleId, Handles, Interface, Registration, Search};
+use crate::sorted::gathered;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr;
@@ -22,11 +24,8 @@ pub(super) fn pointer(interface: Interface) -> *mut c_void {
 }
 
 /// A list in pool memory, for a service whose caller frees it.
-pub(super) fn list<T>(
-    service: &'static str,
-    values: impl ExactSizeIterator<Item = T>,
-) -> Result<*mut T, Status> {
-    let bytes = values.len().saturating_mul(size_of::<T>());
+pub(super) fn list<T>(service: Service, values: &[T]) -> Result<*mut T, Status> {
+    let bytes = size_of_val(values);
     let buffer = memory::allocate(service, MemoryType::BOOT_SERVICES_DATA, bytes)?.cast::<T>();
     // SAFETY: pool memory of this size, allocated on the line above.
     unsafe { Alleged::new(buffer) }.write_all(values)?;
@@ -46,7 +45,7 @@ fn search(search_type: i32, protocol: Alleged<Guid>, key: *const c_void) -> Resu
 }
 
 /// The handles a caller searches for; never an empty list.
-fn locate(service: &'static str, search: Search) -> Result<Vec<HandleId>, Status> {
+fn locate(service: Service, search: Search) -> Result<Vec<HandleId>, Status> {
     let found = with(service, |boot| Ok(boot.handles.locate(search)))?;
     if found.is_empty() {
         return Err(Status::NOT_FOUND);
@@ -55,7 +54,7 @@ fn locate(service: &'static str, search: Search) -> Result<Vec<HandleId>, Status
 }
 
 /// The caller has got the handles: they are not new to its registration any more.
-fn delivered(service: &'static str, search: Search, found: &[HandleId]) {
+fn delivered(service: Service, search: Search, found: &[HandleId]) {
     if let (Search::ByRegistration(registration), [handle]) = (search, found) {
         let _ = with(service, |boot| {
             boot.handles.found_by(registration, *handle);
@@ -78,7 +77,7 @@ pub(super) unsafe extern "efiapi" fn register_protocol_notify(
     }
     let event = EventId::from_raw(event);
     status::of(protocol.read().and_then(|protocol| {
-        let made = with("RegisterProtocolNotify", |boot| {
+        let made = with(Service::RegisterProtocolNotify, |boot| {
             boot.events.known(event).map_err(status::from)?;
             boot.handles.register(protocol, event).map_err(status::from)
         })?;
@@ -97,18 +96,18 @@ pub(super) unsafe extern "efiapi" fn locate_handle(
     let protocol = unsafe { Alleged::new(protocol) };
     // SAFETY: IN OUT, the caller's promise.
     let buffer_size = unsafe { Alleged::new(buffer_size) };
-    // SAFETY: OUT, the caller's promise.
-    let buffer = unsafe { Alleged::new(buffer) };
+    // SAFETY: OUT, the caller's promise. An identifier is such a handle.
+    let buffer = unsafe { Alleged::new(buffer.cast::<HandleId>()) };
     status::of(buffer_size.read().and_then(|room| {
         let search = search(search_type, protocol, search_key)?;
-        let found = locate("LocateHandle", search)?;
+        let found = locate(Service::LocateHandle, search)?;
         let needed = size_of_val(found.as_slice());
         buffer_size.write(needed)?;
         if room < needed {
             return Err(Status::BUFFER_TOO_SMALL);
         }
-        buffer.write_all(found.iter().map(|handle| handle.to_raw()))?;
-        delivered("LocateHandle", search, &found);
+        buffer.write_all(&found)?;
+        delivered(Service::LocateHandle, search, &found);
         Ok(())
     }))
 }
@@ -133,12 +132,11 @@ pub(super) unsafe extern "efiapi" fn locate_handle_buffer(
     buffer.write_optional(ptr::null_mut());
     status::of(
         search(search_type, protocol, search_key).and_then(|search| {
-            let found = locate("LocateHandleBuffer", search)?;
-            let handles = found.iter().map(|handle| handle.to_raw());
-            let list = list("LocateHandleBuffer", handles)?;
+            let found = locate(Service::LocateHandleBuffer, search)?;
+            let list = list(Service::LocateHandleBuffer, &found)?;
             handle_count.write(found.len())?;
-            buffer.write(list)?;
-            delivered("LocateHandleBuffer", search, &found);
+            buffer.write(list.cast())?;
+            delivered(Service::LocateHandleBuffer, search, &found);
             Ok(())
         }),
     )
@@ -157,7 +155,7 @@ pub(super) unsafe extern "efiapi" fn locate_protocol(
         return Status::INVALID_PARAMETER;
     }
     status::of(protocol.read().and_then(|protocol| {
-        let found = with("LocateProtocol", |boot| {
+        let found = with(Service::LocateProtocol, |boot| {
             first(&mut boot.handles, protocol, registration).map_err(status::from)
         });
         interface.write(found.map_or(ptr::null_mut(), pointer))?;
@@ -210,15 +208,12 @@ pub(super) unsafe extern "efiapi" fn locate_device_path(
 /// The handle with `protocol` whose device path covers most of `path`, and how
 /// many bytes it covers.
 fn best_match(protocol: Guid, path: &[u8]) -> Result<(HandleId, usize), Status> {
-    let candidates = with("LocateDevicePath", |boot| {
+    let candidates = with(Service::LocateDevicePath, |boot| {
         let both = boot.handles.locate(Search::ByProtocol(protocol));
-        Ok(both
-            .into_iter()
-            .filter_map(|handle| {
-                let path = boot.handles.interface(handle, DevicePathProtocol::GUID);
-                Some((handle, path.ok()?))
-            })
-            .collect::<Vec<_>>())
+        Ok(gathered(both.into_iter().filter_map(|handle| {
+            let path = boot.handles.interface(handle, DevicePathProtocol::GUID);
+            Some((handle, path.ok()?))
+        })))
     })?;
     let mut best: Option<(HandleId, usize)> = None;
     for (handle, interface) in candidates {

@@ -10,8 +10,9 @@
 
 use super::{Alleged, machine, status, with_edge};
 use crate::boot::Fill;
+use crate::catalog::Service;
+use crate::guids::same;
 use crate::handles::Interface;
-use alloc::vec::Vec;
 use uefi_raw::Status;
 use uefi_raw::protocol::rng::{RngAlgorithmType, RngProtocol};
 
@@ -20,8 +21,8 @@ static RANDOM: RngProtocol = RngProtocol { get_info, get_rng };
 /// Puts the protocol into the handle database, if the processor has a generator.
 pub fn publish() -> Result<(), Status> {
     let address = (&raw const RANDOM).expose_provenance();
-    with_edge("random numbers", |edge| {
-        if algorithms(&edge.machine.random).is_empty() {
+    with_edge(Service::Firmware, |edge| {
+        if edge.machine.random.iter().all(Option::is_none) {
             return Ok(());
         }
         let handles = &mut edge.boot.handles;
@@ -30,17 +31,14 @@ pub fn publish() -> Result<(), Status> {
     })
 }
 
-type Algorithm = (RngAlgorithmType, Fill);
+/// What [`Fill`]s there may be for, the default first.
+static ALGORITHMS: [RngAlgorithmType; 2] = [
+    RngAlgorithmType::ALGORITHM_SP800_90_CTR_256,
+    RngAlgorithmType::ALGORITHM_RAW,
+];
 
-/// What there is, the default first.
-fn algorithms([generator, raw]: &[Option<Fill>; 2]) -> Vec<Algorithm> {
-    let generator = generator.map(|fill| (RngAlgorithmType::ALGORITHM_SP800_90_CTR_256, fill));
-    let raw = raw.map(|fill| (RngAlgorithmType::ALGORITHM_RAW, fill));
-    [generator, raw].into_iter().flatten().collect()
-}
-
-fn known() -> Result<Vec<Algorithm>, Status> {
-    machine("random numbers").map(|machine| algorithms(&machine.random))
+fn known() -> Result<[Option<Fill>; 2], Status> {
+    machine(Service::Firmware).map(|machine| machine.random)
 }
 
 unsafe extern "efiapi" fn get_info(
@@ -54,12 +52,20 @@ unsafe extern "efiapi" fn get_info(
     let list = unsafe { Alleged::new(list) };
     status::of(size.read().and_then(|room| {
         let known = known()?;
-        let needed = known.len().saturating_mul(size_of::<RngAlgorithmType>());
+        let count = known.iter().flatten().count();
+        let needed = count.saturating_mul(size_of::<RngAlgorithmType>());
         size.write(needed)?;
         if room < needed {
             return Err(Status::BUFFER_TOO_SMALL);
         }
-        list.write_all(known.iter().map(|(algorithm, _)| *algorithm))
+        let mut place = list;
+        for (algorithm, fill) in ALGORITHMS.iter().zip(known) {
+            if fill.is_some() {
+                place.write(*algorithm)?;
+                place = place.at(1)?;
+            }
+        }
+        Ok(())
     }))
 }
 
@@ -78,10 +84,13 @@ unsafe extern "efiapi" fn get_rng(
     }
     let wanted = algorithm.read().ok();
     status::of(known().and_then(|known| {
-        let mut all = known.iter();
-        let found = all.find(|(algorithm, _)| wanted.is_none_or(|wanted| wanted == *algorithm));
-        let (_, fill) = found.ok_or(Status::UNSUPPORTED)?;
-        let filled = fill(buffer.bytes_mut(length)?);
-        filled.then_some(()).ok_or(Status::NOT_READY)
+        for (algorithm, fill) in ALGORITHMS.iter().zip(known) {
+            let meant = wanted.is_none_or(|wanted| same(&wanted.0, &algorithm.0));
+            if let Some(fill) = fill.filter(|_| meant) {
+                let filled = fill(buffer.bytes_mut(length)?);
+                return filled.then_some(()).ok_or(Status::NOT_READY);
+            }
+        }
+        Err(Status::UNSUPPORTED)
     }))
 }

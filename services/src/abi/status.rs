@@ -5,6 +5,7 @@ use crate::{configuration, events, handles, memory};
 use uefi_raw::Status;
 
 impl From<memory::Error> for Wrapped {
+    #[inline(never)]
     fn from(error: memory::Error) -> Self {
         use memory::Error;
         Self(match error {
@@ -18,6 +19,7 @@ impl From<memory::Error> for Wrapped {
 }
 
 impl From<handles::Error> for Wrapped {
+    #[inline(never)]
     fn from(error: handles::Error) -> Self {
         Self(match error {
             handles::Error::UnknownHandle

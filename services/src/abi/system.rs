@@ -3,11 +3,13 @@
 
 use super::{Alleged, EDGE, Edge, events, status, with, with_edge};
 use crate::boot::Boot;
+use crate::catalog::Service;
 use crate::configuration;
 use crate::crc32::{self, crc32};
 use crate::events::group;
-use crate::memory::PAGE_SIZE;
+use crate::memory::PhysAddr;
 use crate::resident::Listener;
+use crate::sorted::gathered;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::ffi::c_void;
@@ -64,7 +66,7 @@ impl Edge {
 
 /// InstallConfigurationTable, for the firmware's own tables.
 pub fn install_configuration_table(guid: Guid, table: *mut c_void) -> Result<(), Status> {
-    with_edge("InstallConfigurationTable", |edge| {
+    with_edge(Service::InstallConfigurationTable, |edge| {
         edge.install_configuration_table(guid, table)
     })
 }
@@ -100,13 +102,13 @@ pub(super) unsafe extern "efiapi" fn exit_boot_services(
 /// the caller knows the memory map as it is then. If so, it is final, and those
 /// who want to know are told.
 fn check_key(map_key: usize) -> Result<(), Status> {
-    let first = with("ExitBootServices", |boot| {
+    let first = with(Service::ExitBootServices, |boot| {
         Ok(!core::mem::replace(&mut boot.leaving, true))
     })?;
     if first {
         events::signal_group(group::BEFORE_EXIT);
     }
-    with("ExitBootServices", |boot| {
+    with(Service::ExitBootServices, |boot| {
         if map_key != boot.memory.key() {
             return Err(Status::INVALID_PARAMETER);
         }
@@ -120,7 +122,7 @@ fn check_key(map_key: usize) -> Result<(), Status> {
 
 /// Turns the firmware into what is left of it after ExitBootServices.
 fn leave() -> Result<(), Status> {
-    with_edge("ExitBootServices", |edge| {
+    with_edge(Service::ExitBootServices, |edge| {
         edge.end_trace();
         (edge.machine.quiesce)();
         if let Some(leave) = edge.resident.0.exit_boot_services {
@@ -138,22 +140,19 @@ fn listeners(boot: &Boot) -> Vec<Listener> {
     let all = boot.events.of_group(group::VIRTUAL_ADDRESS_CHANGE);
     let stays = all.filter(|(_, notify)| {
         let function = u64::try_from(notify.function as usize).unwrap_or_default();
-        boot.memory.descriptors().any(|range| {
-            let offset = function.checked_sub(range.phys_start);
-            let inside = offset.is_some_and(|offset| offset / PAGE_SIZE < range.page_count);
-            inside && range.ty == MemoryType::RUNTIME_SERVICES_CODE
-        })
+        let code = MemoryType::RUNTIME_SERVICES_CODE;
+        boot.memory.is_of_type(PhysAddr(function), code)
     });
     let listener = stays.map(|(event, notify)| Listener {
         function: Some(notify.function),
         event: event.to_raw().addr(),
         context: notify.context,
     });
-    listener.collect()
+    gathered(listener)
 }
 
 pub(super) unsafe extern "efiapi" fn get_next_monotonic_count(count: *mut u64) -> Status {
-    let next = with_edge("GetNextMonotonicCount", |edge| {
+    let next = with_edge(Service::GetNextMonotonicCount, |edge| {
         edge.resident
             .0
             .next_monotonic_count
@@ -172,7 +171,7 @@ pub(super) unsafe extern "efiapi" fn get_next_monotonic_count(count: *mut u64) -
 /// # Errors
 /// What SetVariable returns; `UNSUPPORTED` when boot services have ended.
 pub fn set_volatile(name: &[u16], vendor: &Guid, value: &[u16]) -> Result<(), Status> {
-    let table = super::system_table("SetVariable")?;
+    let table = super::system_table(Service::SetVariable)?;
     // SAFETY: the table lies in the runtime image, which is always there.
     let runtime = unsafe { (*table).runtime_services };
     // SAFETY: so does this one.
@@ -196,7 +195,7 @@ pub fn power_off() -> Result<Infallible, Status> {
 
 /// Ends the machine's run, by ResetSystem of the runtime image.
 pub(super) fn reset(kind: ResetType) -> Result<Infallible, Status> {
-    let table = super::system_table("ResetSystem")?;
+    let table = super::system_table(Service::ResetSystem)?;
     // SAFETY: the table lies in the runtime image, which is always there.
     let runtime = unsafe { (*table).runtime_services };
     // SAFETY: so does this one.

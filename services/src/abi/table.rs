@@ -4,9 +4,10 @@ use super::{
     drivers, events, images, install, memory, multiple, open, protocols, system, timers, trace,
     with_edge,
 };
+use crate::catalog::Service;
 use crate::{catalog, crc32};
+use alloc::boxed::Box;
 use core::ptr;
-use spin::Once;
 use uefi_raw::table::boot::BootServices;
 use uefi_raw::table::{Header, Revision};
 
@@ -17,32 +18,22 @@ const SIGNATURE: u64 = 0x5652_4553_544f_4f42;
 #[expect(clippy::cast_possible_truncation, reason = "a few hundred bytes")]
 const SIZE: u32 = size_of::<BootServices>() as u32;
 
-/// The table at its fixed address.
-struct Table(BootServices);
-
-// SAFETY: written once, before any program can see it.
-unsafe impl Sync for Table {}
-// SAFETY: it holds function pointers and a null.
-unsafe impl Send for Table {}
-
-static TABLE: Once<Table> = Once::new();
-
 /// Points the system table to the boot services.
 pub(super) fn publish() {
-    let table = TABLE.call_once(|| Table(sealed()));
-    let services = (&raw const table.0).cast_mut();
+    let services: *mut _ = Box::leak(sealed());
     // Cannot fail: the edge has just been opened.
-    let _ = with_edge("boot services", |edge| {
+    let _ = with_edge(Service::Firmware, |edge| {
         edge.update_table(|table| table.boot_services = services);
         Ok(())
     });
 }
 
-fn sealed() -> BootServices {
-    let mut table = boot_services();
+/// The table, finished.
+fn sealed() -> Box<BootServices> {
+    let mut table = Box::new(boot_services());
     // SAFETY: the table is ours alone yet.
-    trace::exchange(catalog::BOOT, unsafe { trace::slots(&raw mut table) });
-    let bytes = (&raw const table).cast::<u8>();
+    trace::exchange(catalog::BOOT, unsafe { trace::slots(&raw mut *table) });
+    let bytes = (&raw const *table).cast::<u8>();
     // SAFETY: the header and the pointers behind it leave no padding.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, size_of::<BootServices>()) };
     table.header.crc = crc32::of_table(bytes);

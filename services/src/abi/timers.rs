@@ -5,6 +5,7 @@
 //! after its time, and not at all when a program never comes to one.
 
 use super::{events, machine, status, system, with, with_edge};
+use crate::catalog::Service;
 use crate::events::{EventId, Timer};
 use uefi_raw::table::boot::TimerDelay;
 use uefi_raw::table::runtime::ResetType;
@@ -18,7 +19,7 @@ const SLICE: u64 = 1000;
 /// Signals the events whose timers have ended. Looks at no clock, which may have
 /// to be measured first, while nobody waits for one.
 pub(super) fn poll() {
-    let bitten = with_edge("timers", |edge| {
+    let bitten = with_edge(Service::Firmware, |edge| {
         let boot = &mut edge.boot;
         if !boot.events.has_timers() && boot.watchdog.is_none() {
             return Ok(false);
@@ -45,7 +46,7 @@ pub(super) unsafe extern "efiapi" fn set_timer(
         _ => return Status::INVALID_PARAMETER,
     };
     let event = EventId::from_raw(event);
-    status::of(with_edge("SetTimer", |edge| {
+    status::of(with_edge(Service::SetTimer, |edge| {
         let now = match timer {
             Timer::Cancel => 0,
             _ => (edge.machine.now)(),
@@ -57,7 +58,7 @@ pub(super) unsafe extern "efiapi" fn set_timer(
 
 /// Lets this many microseconds pass.
 pub(super) fn pause(microseconds: u64) -> Result<(), Status> {
-    machine("Stall").map(|machine| (machine.stall)(microseconds))
+    machine(Service::Stall).map(|machine| (machine.stall)(microseconds))
 }
 
 pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {
@@ -66,7 +67,7 @@ pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {
 
 fn wait(mut microseconds: u64) -> Result<(), Status> {
     loop {
-        let timers = with("Stall", |boot| Ok(boot.events.has_timers()))?;
+        let timers = with(Service::Stall, |boot| Ok(boot.events.has_timers()))?;
         let slice = if timers { SLICE } else { microseconds };
         pause(slice.min(microseconds))?;
         microseconds = microseconds.saturating_sub(slice);
@@ -83,7 +84,7 @@ pub(super) unsafe extern "efiapi" fn set_watchdog_timer(
     _data_size: usize,
     _data: *const u16,
 ) -> Status {
-    status::of(with_edge("SetWatchdogTimer", |edge| {
+    status::of(with_edge(Service::SetWatchdogTimer, |edge| {
         let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
         edge.boot.watchdog = (timeout != 0).then(|| {
             let now = (edge.machine.now)();

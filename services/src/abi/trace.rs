@@ -20,6 +20,7 @@ mod thunks;
 use super::Edge;
 use crate::catalog::{self, SLOTS};
 use crate::crc32;
+use crate::guids::number;
 use crate::options::Options;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -77,6 +78,7 @@ impl Wanted {
     }
 
     /// Whether a service fails whatever it is asked.
+    #[inline(never)]
     fn denies(&self, slot: usize) -> bool {
         self.options.denied & catalog::bit(slot) != 0
     }
@@ -97,6 +99,7 @@ impl Wanted {
 
 /// Whether `guid` is among the arguments of a call, which lie at `arguments`.
 fn names(slot: usize, arguments: usize, guid: Guid) -> bool {
+    let guid = number(&guid);
     let Some(first) = catalog::guid_argument(slot) else {
         return false;
     };

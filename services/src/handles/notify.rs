@@ -6,6 +6,7 @@
 
 use super::{Error, HandleId, Handles};
 use crate::events::EventId;
+use crate::guids::number;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use uefi_raw::Guid;
@@ -35,7 +36,7 @@ impl Registration {
 
 struct Registered {
     registration: Registration,
-    protocol: Guid,
+    protocol: u128,
     event: EventId,
     /// The serial number of the last interface that was found.
     seen: u64,
@@ -74,7 +75,7 @@ impl Handles {
         let registration = Registration(REGISTRATION_BASE.saturating_add(all.created));
         all.list.push(Registered {
             registration,
-            protocol,
+            protocol: number(&protocol),
             event,
             seen: 0,
         });
@@ -88,6 +89,7 @@ impl Handles {
 
     /// The events that are registered for a protocol.
     pub fn registered(&self, protocol: Guid) -> impl Iterator<Item = EventId> {
+        let protocol = number(&protocol);
         let all = self.registrations.list.iter();
         let same = all.filter(move |one| one.protocol == protocol);
         same.map(|one| one.event)

@@ -6,7 +6,6 @@
 
 use super::{Error, HandleId, Key};
 use alloc::vec::Vec;
-use uefi_raw::Guid;
 
 /// Most open records at any one time, of all interfaces: 64 bytes each of the
 /// firmware's heap.
@@ -118,21 +117,21 @@ impl Opens {
     }
 
     /// The open list of one interface, oldest first.
-    pub(super) fn of(&self, key: Key) -> impl Iterator<Item = Record> {
+    pub(super) fn of(&self, key: Key) -> impl Iterator<Item = &Record> {
         let same = self.0.iter().filter(move |(other, _)| *other == key);
-        same.map(|(_, record)| *record)
+        same.map(|(_, record)| record)
     }
 
     /// Who has opened something on a handle: one protocol, or any.
     pub(super) fn on(
         &self,
         handle: HandleId,
-        protocol: Option<Guid>,
-    ) -> impl Iterator<Item = Opener> {
+        protocol: Option<u128>,
+    ) -> impl Iterator<Item = &Opener> {
         let same = self.0.iter().filter(move |((on, guid), _)| {
             *on == handle && protocol.is_none_or(|protocol| protocol == *guid)
         });
-        same.map(|(_, record)| record.opener)
+        same.map(|(_, record)| &record.opener)
     }
 
     #[cfg(test)]

@@ -106,7 +106,7 @@ fn locate_keeps_the_order_of_creation() {
 #[test]
 fn modes_that_name_someone_want_a_valid_name() {
     let (mut handles, handle, agent, controller) = with_agents();
-    let stale = HandleId(HANDLE_BASE);
+    let stale = HandleId::of(HANDLE_BASE);
     for mode in [
         Mode::BY_CHILD_CONTROLLER,
         Mode::BY_DRIVER,
@@ -276,7 +276,7 @@ fn the_number_of_interfaces_is_bounded() {
 fn the_number_of_open_records_is_bounded() {
     let (mut handles, handle, agent, _) = with_agents();
     // A controller is not looked at in this mode.
-    let nth = |n| opener(agent, HandleId(n), Mode::GET_PROTOCOL);
+    let nth = |n| opener(agent, HandleId::of(n), Mode::GET_PROTOCOL);
     for n in 0..opens::MAX_RECORDS {
         handles.open(handle, A, nth(n)).unwrap();
     }

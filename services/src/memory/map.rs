@@ -146,6 +146,21 @@ fn overlay(touched: &[Region], mut new: Region) -> [Option<Region>; 3] {
     [before, Some(new), after]
 }
 
+/// Takes the first of `regions`, and those behind it that adjoin and are alike.
+#[inline(never)]
+fn next_run(regions: &mut &[Region], alike: fn(Usage, Usage) -> bool) -> Option<Region> {
+    let (mut run, mut rest) = regions.split_first().map(|(first, rest)| (*first, rest))?;
+    while let Some((next, behind)) = rest.split_first()
+        && next.start == run.end
+        && alike(next.usage, run.usage)
+    {
+        run.end = next.end;
+        rest = behind;
+    }
+    *regions = rest;
+    Some(run)
+}
+
 /// AllocatePages refuses free memory as a type, and types no one has defined.
 fn check_type(ty: MemoryType) -> Result<(), Error> {
     let refused = matches!(
@@ -287,8 +302,17 @@ impl MemoryMap {
     /// The map as GetMemoryMap reports it: in ascending order, no two
     /// neighbours with the same type and attributes.
     pub fn descriptors(&self) -> impl Iterator<Item = MemoryDescriptor> {
-        let alike = |a: Usage, b: Usage| a.ty == b.ty && a.attribute() == b.attribute();
-        self.runs(alike).map(|run| run.descriptor())
+        self.runs(|a, b| a.ty == b.ty && a.attribute() == b.attribute())
+            .map(|run| run.descriptor())
+    }
+
+    /// Whether the page at `address` has the type `ty`.
+    #[must_use]
+    pub fn is_of_type(&self, address: PhysAddr, ty: MemoryType) -> bool {
+        let page = address.frame();
+        let inside = |r: &Region| r.start <= page && page < r.end;
+        let mut regions = self.regions.iter();
+        regions.any(|region| inside(region) && region.usage.ty == ty)
     }
 
     /// The number of [`MemoryMap::descriptors`].
@@ -306,38 +330,30 @@ impl MemoryMap {
     }
 
     /// The regions, adjoining ones united while `alike` holds.
-    fn runs(&self, alike: impl Fn(Usage, Usage) -> bool) -> impl Iterator<Item = Region> {
-        let mut regions = self.regions.iter().peekable();
-        core::iter::from_fn(move || {
-            let mut run = *regions.next()?;
-            while let Some(next) =
-                regions.next_if(|r| r.start == run.end && alike(r.usage, run.usage))
-            {
-                run.end = next.end;
-            }
-            Some(run)
-        })
+    fn runs(&self, alike: fn(Usage, Usage) -> bool) -> impl Iterator<Item = Region> {
+        let mut regions = self.regions.as_slice();
+        core::iter::from_fn(move || next_run(&mut regions, alike))
     }
 
     /// Free pages for a request. Each zone includes the one tried before, so
     /// that a range across the boundary is found, too.
     fn find(&self, place: Placement, pages: PageCount, align: u64) -> Option<Range<Frame>> {
-        let highest = |zone| self.find_highest(zone, pages, align);
-        match place {
-            Placement::Any => highest(LOW_END..FOUR_GIB)
-                .or_else(|| highest(LOW_END..Frame::MAX))
-                .or_else(|| highest(FIRST..Frame::MAX)),
+        let (near, far) = match place {
+            Placement::Any => (FOUR_GIB, Frame::MAX),
             Placement::Below(last_byte) => {
                 let end = PhysAddr(last_byte.0.saturating_add(1)).frame();
-                highest(LOW_END..end).or_else(|| highest(FIRST..end))
+                (end, end)
             }
-            Placement::At(start) => self.find_at(start, pages, align),
-        }
+            Placement::At(start) => return self.find_at(start, pages, align),
+        };
+        let zones = [LOW_END..near, LOW_END..far, FIRST..far];
+        let mut found = zones.iter();
+        found.find_map(|zone| self.find_highest(zone, pages, align))
     }
 
     fn find_highest(
         &self,
-        zone: Range<Frame>,
+        zone: &Range<Frame>,
         pages: PageCount,
         align: u64,
     ) -> Option<Range<Frame>> {
@@ -345,7 +361,7 @@ impl MemoryMap {
             .iter()
             .rev()
             .filter(|r| r.usage == Usage::FREE)
-            .find_map(|r| r.highest(&zone, pages, align))
+            .find_map(|r| r.highest(zone, pages, align))
     }
 
     /// Free neighbours are always united: one region has all of it or none has.
@@ -371,16 +387,24 @@ impl MemoryMap {
         reached >= range.end
     }
 
+    /// How many regions at the beginning are `before` something.
+    fn count(&self, before: impl Fn(&Region) -> bool) -> usize {
+        let regions = self.regions.iter();
+        regions.take_while(|region| before(region)).count()
+    }
+
     /// Gives the pages of `range` a usage. All changes of the map are made here.
     fn set(&mut self, range: Range<Frame>, usage: Usage) -> Result<(), Error> {
-        let first = self.regions.partition_point(|r| r.end < range.start);
-        let after = self.regions.partition_point(|r| r.start <= range.end);
+        let first = self.count(|r| r.end < range.start);
+        let after = self.count(|r| r.start <= range.end);
         let touched = self.regions.get(first..after).unwrap_or_default();
         let Range { start, end } = range;
-        let new = overlay(touched, Region { start, end, usage });
-        if touched.iter().eq(new.iter().flatten()) {
+        // Regions are as large as can be: what is so already is in one of them.
+        let same = |r: &Region| r.usage == usage && r.start <= start && end <= r.end;
+        if touched.iter().any(same) {
             return Ok(());
         }
+        let new = overlay(touched, Region { start, end, usage });
         let kept = self.regions.len().saturating_sub(touched.len());
         if kept.saturating_add(new.iter().flatten().count()) > REGION_LIMIT {
             return Err(Error::Bookkeeping);
@@ -389,9 +413,13 @@ impl MemoryMap {
         self.regions
             .try_reserve(new.len())
             .map_err(|_| Error::Bookkeeping)?;
-        self.regions.drain(first..after);
-        for region in new.into_iter().rev().flatten() {
-            self.regions.insert(first, region);
+        for _ in first..after {
+            self.regions.remove(first);
+        }
+        for region in new.into_iter().rev() {
+            if let Some(region) = region {
+                self.regions.insert(first, region);
+            }
         }
         self.key = self.key.wrapping_add(1);
         Ok(())

@@ -9,7 +9,6 @@
 //! Refuses: to free anything but the exact address of a live buffer.
 
 use alloc::vec::Vec;
-use core::iter;
 use core::ops::Range;
 
 use uefi_raw::table::boot::MemoryType;
@@ -45,20 +44,17 @@ struct Chunk {
 impl Chunk {
     /// Takes the lowest gap of at least `size` bytes.
     fn allocate(&mut self, size: usize) -> Option<PhysAddr> {
-        let used = &self.buffers;
-        let starts = iter::once(self.bytes.start).chain(used.iter().map(|b| b.end));
-        let ends = used
-            .iter()
-            .map(|b| b.start)
-            .chain(iter::once(self.bytes.end));
-        let (index, start, end) =
-            starts
-                .zip(ends)
-                .enumerate()
-                .find_map(|(index, (start, end))| {
-                    let wanted = start.checked_add(size as u64)?;
-                    (wanted <= end).then_some((index, start, wanted))
-                })?;
+        let mut start = self.bytes.start;
+        let mut index = 0_usize;
+        let end = loop {
+            let end = start.checked_add(size as u64)?;
+            match self.buffers.get(index) {
+                Some(next) if next.start < end => start = next.end,
+                None if self.bytes.end < end => return None,
+                _ => break end,
+            }
+            index = index.saturating_add(1);
+        };
         self.buffers.try_reserve(1).ok()?;
         self.buffers.insert(index, start..end);
         Some(PhysAddr(start))

@@ -2,7 +2,7 @@
 
 use super::ARGUMENTS;
 use crate::abi::Alleged;
-use crate::catalog::{self, put};
+use crate::catalog::{self, add, put};
 use alloc::string::String;
 use core::fmt::Write;
 use core::ptr;
@@ -11,21 +11,24 @@ use uefi_raw::Status;
 /// Longest text that is shown, in characters.
 const MAX_TEXT: usize = 80;
 
-/// Allocation types, and memory types (UEFI 2.11 §7.2.1), by their numbers.
-static ALLOCATIONS: [&str; 3] = ["AnyPages", "MaxAddress", "Address"];
-static MEMORY: [&str; 11] = [
-    "Reserved",
-    "LoaderCode",
-    "LoaderData",
-    "BootServicesCode",
-    "BootServicesData",
-    "RuntimeServicesCode",
-    "RuntimeServicesData",
-    "Conventional",
-    "Unusable",
-    "ACPIReclaim",
-    "ACPIMemoryNVS",
-];
+/// Allocation types, and memory types (UEFI 2.11 §7.2.1), by their numbers, a line
+/// each.
+static ALLOCATIONS: &str = "\
+AnyPages
+MaxAddress
+Address";
+static MEMORY: &str = "\
+Reserved
+LoaderCode
+LoaderData
+BootServicesCode
+BootServicesData
+RuntimeServicesCode
+RuntimeServicesData
+Conventional
+Unusable
+ACPIReclaim
+ACPIMemoryNVS";
 
 /// A call that is logged.
 pub(super) struct Call {
@@ -69,11 +72,11 @@ impl Call {
         let at = self.entered.wrapping_sub(self.start);
         let mut text = String::new();
         self.write_arguments(&mut text, kinds, status);
-        text.push_str(") = ");
-        let _ = match status {
-            Some(status) if !kinds.ends_with('-') => write!(text, "{status}"),
-            _ => text.write_str("-"),
-        };
+        add(&mut text, ") = ");
+        match status {
+            Some(status) if !kinds.ends_with('-') => result(&mut text, status),
+            _ => put(&mut text, b'-'),
+        }
         log::info!(
             "trace {} {depth} {name}({text} @{at} +{elapsed}",
             self.number
@@ -88,7 +91,7 @@ impl Call {
             match kind {
                 b'-' | b'!' => return,
                 b'v' => return pairs(text, values.as_slice()),
-                _ if !text.is_empty() => text.push_str(", "),
+                _ if !text.is_empty() => add(text, ", "),
                 _ => {}
             }
             let value = values.next().copied().unwrap_or_default();
@@ -102,12 +105,10 @@ fn argument(text: &mut String, kind: u8, value: usize, written: bool) {
         (b'g', 1..) => return guid(text, value),
         (b's', 1..) => return string(text, value),
         (b'e', _) => {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{}", Status(value));
-            return;
+            return result(text, Status(value));
         }
-        (b'a', _) => return named(text, &ALLOCATIONS, value),
-        (b't', _) => return named(text, &MEMORY, value),
+        (b'a', _) => return named(text, ALLOCATIONS, value),
+        (b't', _) => return named(text, MEMORY, value),
         (b'n' | b'd', 1..) if written => {
             put(text, b'*');
             let low = u64::from(read::<u32>(value).unwrap_or_default());
@@ -124,10 +125,17 @@ fn argument(text: &mut String, kind: u8, value: usize, written: bool) {
     hex(text, number);
 }
 
+#[inline(never)]
+fn result(text: &mut String, status: Status) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{status}");
+}
+
 fn low(value: usize) -> u64 {
     u64::try_from(value & 0xffff_ffff).unwrap_or_default()
 }
 
+#[inline(never)]
 fn hex(text: &mut String, value: u64) {
     let _ = write!(text, "{value:#x}");
 }
@@ -135,21 +143,22 @@ fn hex(text: &mut String, value: u64) {
 /// The GUIDs of pairs with an interface each.
 fn pairs(text: &mut String, values: &[usize]) {
     for protocol in values.iter().step_by(2).take_while(|value| **value != 0) {
-        text.push_str(", ");
+        add(text, ", ");
         guid(text, *protocol);
     }
 }
 
-fn named(text: &mut String, names: &[&str], number: usize) {
-    let index = usize::try_from(low(number)).unwrap_or(usize::MAX);
-    match names.get(index) {
-        Some(name) => text.push_str(name),
-        None => hex(text, low(number)),
+fn named(text: &mut String, names: &str, number: usize) {
+    match catalog::line(names, number & 0xffff_ffff) {
+        "" => hex(text, low(number)),
+        name => add(text, name),
     }
 }
 
 fn guid(text: &mut String, address: usize) {
-    catalog::write_guid(text, &read(address).unwrap_or_default());
+    if let Some(guid) = read(address) {
+        catalog::write_guid(text, &guid);
+    }
 }
 
 /// A string in quotes; what is no printable ASCII, and quotes, are points.

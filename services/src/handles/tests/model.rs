@@ -58,7 +58,7 @@ struct Model {
 }
 
 fn id(handle: usize) -> HandleId {
-    HandleId(HANDLE_BASE.wrapping_add(handle))
+    HandleId::of(HANDLE_BASE.wrapping_add(handle))
 }
 
 fn list(choices: &[(usize, usize)]) -> Vec<Protocol> {
