@@ -7,6 +7,7 @@
 //! `_PROTOCOL`.
 
 use crate::guids::{number, same};
+use crate::text::push;
 use alloc::string::String;
 use uefi_raw::{Guid, guid};
 
@@ -299,9 +300,8 @@ pub fn add(text: &mut String, part: &str) {
 }
 
 /// Appends a character of ASCII.
-#[inline(never)]
 pub fn put(text: &mut String, character: u8) {
-    text.push(char::from(character & 0x7f));
+    push(text, char::from(character & 0x7f));
 }
 
 #[cfg(test)]

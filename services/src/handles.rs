@@ -292,9 +292,13 @@ impl Handles {
     }
 
     /// Who has a protocol open, oldest first.
-    pub fn opened(&self, handle: HandleId, protocol: Guid) -> Result<Vec<Record>, Error> {
+    pub fn opened(
+        &self,
+        handle: HandleId,
+        protocol: Guid,
+    ) -> Result<impl Iterator<Item = &Record>, Error> {
         self.interface(handle, protocol)?;
-        Ok(gathered(self.opens.of(key(handle, &protocol)).copied()))
+        Ok(self.opens.of(key(handle, &protocol)))
     }
 
     /// Who has opened something on a handle: `protocol`, or any.

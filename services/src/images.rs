@@ -5,7 +5,6 @@
 
 use crate::handles::{HandleId, Interface};
 use crate::memory::{PageCount, PhysAddr};
-use crate::sorted::Sorted;
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_loader::pe;
@@ -87,7 +86,7 @@ pub struct WrongState;
 /// All loaded images and the stack of running ones.
 #[derive(Default)]
 pub struct Images {
-    loaded: Sorted<HandleId, Image>,
+    loaded: Vec<(HandleId, Image)>,
     running: Vec<(HandleId, usize)>,
     /// What the image that leaves gives to the one that started it: size in bytes
     /// and address.
@@ -99,7 +98,7 @@ impl Images {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            loaded: Sorted::new(),
+            loaded: Vec::new(),
             running: Vec::new(),
             exit_data: (0, 0),
         }
@@ -114,25 +113,35 @@ impl Images {
         }
     }
 
-    /// Records a placed image.
+    /// Records a placed image, of a new handle.
     pub fn insert(&mut self, handle: HandleId, image: Image) {
-        self.loaded.insert(handle, image);
+        self.loaded.push((handle, image));
     }
 
     /// The image of this handle.
     pub fn get(&self, handle: HandleId) -> Result<Image, WrongState> {
-        self.loaded.get(&handle).copied().ok_or(WrongState)
+        let index = self.position(handle)?;
+        let found = self.loaded.get(index).ok_or(WrongState)?;
+        Ok(found.1)
     }
 
     /// Marks a loaded image as running, which it can be once; `frame` is where Exit returns to.
     pub fn start(&mut self, handle: HandleId, frame: usize) -> Result<Image, WrongState> {
-        let image = self.loaded.get_mut(&handle).ok_or(WrongState)?;
+        let index = self.position(handle)?;
+        let (_, image) = self.loaded.get_mut(index).ok_or(WrongState)?;
         if image.started {
             return Err(WrongState);
         }
         image.started = true;
         self.running.push((handle, frame));
         Ok(*image)
+    }
+
+    #[inline(never)]
+    fn position(&self, handle: HandleId) -> Result<usize, WrongState> {
+        let mut all = self.loaded.iter();
+        all.position(|(other, _)| *other == handle)
+            .ok_or(WrongState)
     }
 
     fn is_running(&self, handle: HandleId) -> bool {
@@ -157,7 +166,8 @@ impl Images {
         if self.is_running(handle) {
             return Err(WrongState);
         }
-        self.loaded.remove(&handle).ok_or(WrongState)
+        let index = self.position(handle)?;
+        Ok(self.loaded.remove(index).1)
     }
 }
 

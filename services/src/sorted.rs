@@ -60,12 +60,6 @@ impl<K: Ord, V> Sorted<K, V> {
         self.0.get(index).map(|(_, value)| value)
     }
 
-    /// The value of `key`, to be changed.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let index = self.position(key).ok()?;
-        self.0.get_mut(index).map(|(_, value)| value)
-    }
-
     /// Whether there is a value of `key`.
     pub fn contains_key(&self, key: &K) -> bool {
         self.position(key).is_ok()

@@ -7,12 +7,18 @@ use alloc::vec::Vec;
 /// What stands for bytes that are no character.
 const REPLACEMENT: u16 = 0xfffd;
 
+/// Appends `character`.
+#[inline(never)]
+pub fn push(text: &mut String, character: char) {
+    text.push(character);
+}
+
 /// Decodes UTF-16; a lone surrogate becomes U+FFFD.
 #[must_use]
 pub fn decode(units: &[u16]) -> String {
     let mut text = String::new();
     for unit in char::decode_utf16(units.iter().copied()) {
-        text.push(unit.unwrap_or(char::REPLACEMENT_CHARACTER));
+        push(&mut text, unit.unwrap_or(char::REPLACEMENT_CHARACTER));
     }
     text
 }

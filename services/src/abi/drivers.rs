@@ -141,10 +141,11 @@ fn stop(controller: HandleId, driver: HandleId, child: Option<HandleId>) -> Resu
     }
     // SAFETY: the driver's protocol, which is installed.
     let stop = unsafe { (*this).stop };
-    let call = |children: &[Handle]| {
+    let call = |children: &[HandleId]| {
+        // An identifier is such a handle.
         let list = match children {
             [] => ptr::null(),
-            _ => children.as_ptr(),
+            _ => children.as_ptr().cast::<Handle>(),
         };
         // SAFETY: the driver's own function, with its protocol and as many children
         // as said.
@@ -152,14 +153,13 @@ fn stop(controller: HandleId, driver: HandleId, child: Option<HandleId>) -> Resu
         let stopped = stopped == Status::SUCCESS;
         stopped.then_some(()).ok_or(Status::DEVICE_ERROR)
     };
-    let raw: Vec<_> = children.iter().map(|handle| handle.to_raw()).collect();
     match child {
-        _ if raw.is_empty() => {}
-        None => call(&raw)?,
-        Some(child) => call(&[child.to_raw()])?,
+        _ if children.is_empty() => {}
+        None => call(&children)?,
+        Some(child) => call(&[child])?,
     }
     match child {
-        Some(_) if raw.len() > 1 => Ok(()),
+        Some(_) if children.len() > 1 => Ok(()),
         _ => call(&[]),
     }
 }
@@ -236,12 +236,11 @@ fn disconnect(
         None => managing(controller, None)?,
     };
     // One that stays does not keep the others, and one that went is a success.
-    let mut results: Vec<_> = drivers
-        .into_iter()
-        .map(|driver| stop(controller, driver, child))
-        .collect();
-    match results.iter().find(|stopped| stopped.is_ok()) {
-        Some(_) => Ok(()),
-        None => results.pop().unwrap_or(Ok(())),
+    let mut last = Ok(());
+    let mut one_went = false;
+    for driver in drivers {
+        last = stop(controller, driver, child);
+        one_went |= last.is_ok();
     }
+    if one_went { Ok(()) } else { last }
 }

@@ -9,7 +9,6 @@ use super::{Alleged, install, protocols, status, with};
 use crate::catalog::Service;
 use crate::guids::same;
 use crate::handles::{HandleId, Interface, Protocol, Search};
-use crate::sorted::gathered;
 use alloc::vec::Vec;
 use core::arch::naked_asm;
 use core::mem::transmute;
@@ -120,22 +119,18 @@ fn read_pairs(arguments: Alleged<usize>) -> Result<Vec<Protocol>, Status> {
 /// A device path names one handle only (§7.3.17).
 fn refuse_known_paths(protocols: &[Protocol]) -> Result<(), Status> {
     let guid = DevicePathProtocol::GUID;
-    let mut paths = protocols
-        .iter()
-        .filter(|(protocol, _)| same(protocol, &guid));
-    let known = known_paths()?;
-    if paths.any(|(_, path)| known.iter().any(|other| same_path(*path, *other))) {
-        return Err(Status::ALREADY_STARTED);
-    }
-    Ok(())
-}
-
-fn known_paths() -> Result<Vec<Interface>, Status> {
-    let guid = DevicePathProtocol::GUID;
     with(Service::InstallMultipleProtocolInterfaces, |boot| {
-        let handles = boot.handles.locate(Search::ByProtocol(guid)).into_iter();
-        let path = |handle| boot.handles.interface(handle, guid).ok();
-        Ok(gathered(handles.filter_map(path)))
+        let handles = boot.handles.locate(Search::ByProtocol(guid));
+        for (protocol, path) in protocols {
+            let known = |handle: &HandleId| {
+                let other = boot.handles.interface(*handle, guid);
+                other.is_ok_and(|other| same_path(*path, other))
+            };
+            if same(protocol, &guid) && handles.iter().any(known) {
+                return Err(Status::ALREADY_STARTED);
+            }
+        }
+        Ok(())
     })
 }
 

@@ -156,7 +156,7 @@ pub(super) unsafe extern "efiapi" fn open_protocol_information(
             let records = boot.handles.opened(handle, protocol);
             // An unknown handle does not support the protocol either.
             let records = records.map_err(|_| Status::NOT_FOUND)?;
-            Ok(gathered(records.iter().map(entry)))
+            Ok(gathered(records.map(entry)))
         })?;
         let list = protocols::list(Service::OpenProtocolInformation, &entries)?;
         entry_count.write(entries.len())?;

@@ -5,7 +5,6 @@ use crate::catalog::Service;
 use crate::device_path::{HEADER, Header, MAX_LENGTH, match_prefix};
 use crate::events::EventId;
 use crate::handles::{Error, HandleId, Handles, Interface, Registration, Search};
-use crate::sorted::gathered;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr;
@@ -208,22 +207,19 @@ pub(super) unsafe extern "efiapi" fn locate_device_path(
 /// The handle with `protocol` whose device path covers most of `path`, and how
 /// many bytes it covers.
 fn best_match(protocol: Guid, path: &[u8]) -> Result<(HandleId, usize), Status> {
-    let candidates = with(Service::LocateDevicePath, |boot| {
-        let both = boot.handles.locate(Search::ByProtocol(protocol));
-        Ok(gathered(both.into_iter().filter_map(|handle| {
-            let path = boot.handles.interface(handle, DevicePathProtocol::GUID);
-            Some((handle, path.ok()?))
-        })))
-    })?;
-    let mut best: Option<(HandleId, usize)> = None;
-    for (handle, interface) in candidates {
-        // What is no device path matches nothing, and hides no other.
-        let matched = installed_path(interface).map_or(None, |theirs| match_prefix(theirs, path));
-        if matched > best.map(|(_, length)| length) {
-            best = matched.map(|length| (handle, length));
+    with(Service::LocateDevicePath, |boot| {
+        let mut best: Option<(HandleId, usize)> = None;
+        for handle in boot.handles.locate(Search::ByProtocol(protocol)) {
+            let installed = boot.handles.interface(handle, DevicePathProtocol::GUID);
+            // What is no device path matches nothing, and hides no other.
+            let installed = installed.ok().and_then(|at| installed_path(at).ok());
+            let matched = installed.and_then(|theirs| match_prefix(theirs, path));
+            if matched > best.map(|(_, length)| length) {
+                best = matched.map(|length| (handle, length));
+            }
         }
-    }
-    best.ok_or(Status::NOT_FOUND)
+        best.ok_or(Status::NOT_FOUND)
+    })
 }
 
 /// The bytes of an installed device path.

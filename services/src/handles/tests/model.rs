@@ -280,6 +280,7 @@ fn compare(real: &Handles, model: &mut Model) {
         let found = real.interface(id(entry.handle), entry.guid);
         assert_eq!(found, Ok(Interface(entry.interface)));
         let records = real.opened(id(entry.handle), entry.guid).unwrap();
+        let records: Vec<_> = records.collect();
         let records: Vec<_> = records.iter().map(|r| (r.opener, r.count)).collect();
         assert_eq!(records, entry.opens);
     }
