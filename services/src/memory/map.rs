@@ -416,6 +416,7 @@ impl MemoryMap {
         for _ in first..after {
             self.regions.remove(first);
         }
+        #[expect(clippy::manual_flatten, reason = "it would have the loop three times")]
         for region in new.into_iter().rev() {
             if let Some(region) = region {
                 self.regions.insert(first, region);
