@@ -30,6 +30,7 @@ mod clock;
 mod disk;
 mod flash;
 mod hypercall;
+mod memory;
 mod monotonic;
 mod ports;
 mod registers;
