@@ -352,7 +352,7 @@ impl<F: Storage, const N: usize> Variables<F, N> {
             let size = record::size(key.name.bytes().len(), kept.saturating_add(data.len()));
             let (needed, free) = (size.saturating_sub(before), self.free_memory());
             if needed > free {
-                return Err(Error::Full { needed, free });
+                return Err(Error::full(needed, free));
             }
         }
         match &mut self.flash {

@@ -182,7 +182,7 @@ fn code(error: Error) -> Status {
         Error::UnsupportedAttributes(_) | Error::Frozen => Status::UNSUPPORTED,
         Error::NotFound => Status::NOT_FOUND,
         Error::ReadOnly | Error::Signed => Status::WRITE_PROTECTED,
-        Error::Full { .. } => Status::OUT_OF_RESOURCES,
+        Error::Full(_) => Status::OUT_OF_RESOURCES,
         Error::NoDescriptor => Status::SECURITY_VIOLATION,
         Error::Storage => Status::DEVICE_ERROR,
         Error::Host(status) => status,

@@ -49,11 +49,11 @@ pub fn check(attributes: VariableAttributes) -> Result<(), Error> {
     defined(attributes)?;
     let unsupported = attributes.intersection(SIGNED.union(ERROR_RECORD));
     if attributes.contains(VariableAttributes::AUTHENTICATED_WRITE_ACCESS) {
-        return Err(Error::UnsupportedAttributes(unsupported));
+        return Err(Error::unsupported(unsupported));
     }
     plausible(attributes)?;
     if !unsupported.is_empty() {
-        return Err(Error::UnsupportedAttributes(unsupported));
+        return Err(Error::unsupported(unsupported));
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ pub fn check(attributes: VariableAttributes) -> Result<(), Error> {
 fn defined(attributes: VariableAttributes) -> Result<(), Error> {
     match attributes.bits() & !VariableAttributes::all().bits() {
         0 => Ok(()),
-        undefined => Err(Error::UndefinedAttributes(undefined)),
+        undefined => Err(Error::UndefinedAttributes(undefined as usize)),
     }
 }
 
@@ -91,7 +91,7 @@ pub fn queried(phase: Phase, attributes: VariableAttributes) -> Result<(), Error
 /// Accepts `attributes` and `data` as the arguments of SetVariable.
 pub fn check_write(attributes: VariableAttributes, data: &[u8]) -> Result<(), Error> {
     match check(attributes) {
-        Err(Error::UnsupportedAttributes(TIME_BASED)) if !is_signed(data) => {
+        Err(error) if error == Error::unsupported(TIME_BASED) && !is_signed(data) => {
             Err(Error::NoDescriptor)
         }
         result => result,

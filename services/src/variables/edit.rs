@@ -35,7 +35,7 @@ impl<S: Storage> Volume<S> {
             fill(record, new);
         }
         // What was given up.
-        let end = used.saturating_sub(before).saturating_add(size);
+        let end = used.saturating_sub(before).wrapping_add(size);
         let rest = memory.get_mut(end..).unwrap_or_default();
         let count = used.saturating_sub(end);
         rest.iter_mut().take(count).for_each(|byte| *byte = ERASED);
@@ -51,7 +51,7 @@ fn shift(memory: &mut [u8], from: Range<usize>, to: usize) {
     // Always so. Spelled out because only then the compiler sees that
     // `copy_within` cannot panic.
     if fits(from.start) && fits(to) {
-        memory.copy_within(from.start..from.start.saturating_add(count), to);
+        memory.copy_within(from.start..from.start.wrapping_add(count), to);
     }
 }
 
@@ -62,11 +62,11 @@ fn fill(record: &mut [u8], new: &New<'_>) {
     put(&mut header, STATE, &[ADDED]);
     let name = new.key.name.bytes();
     let data = HEADER
-        .saturating_add(name.len())
-        .saturating_add(new.kept.len());
+        .wrapping_add(name.len())
+        .wrapping_add(new.kept.len());
     put(record, 0, &header);
     put(record, HEADER, name);
     put(record, data, new.data);
-    let end = data.saturating_add(new.data.len());
+    let end = data.wrapping_add(new.data.len());
     record.iter_mut().skip(end).for_each(|byte| *byte = ERASED);
 }

@@ -7,14 +7,17 @@ use uefi_raw::table::runtime::VariableAttributes;
 
 /// Why a variable service refuses. Unless it says otherwise, the variables are
 /// as they were before.
+///
+/// Each has at most one number, and all the same type of it: so an error travels in
+/// two registers, and not by way of memory, through the runtime image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The empty string cannot name a variable.
     EmptyName,
     /// Bits that UEFI does not define.
-    UndefinedAttributes(u32),
+    UndefinedAttributes(usize),
     /// Attributes that UEFI defines and this firmware does not implement.
-    UnsupportedAttributes(VariableAttributes),
+    UnsupportedAttributes(usize),
     /// `RUNTIME_ACCESS` without `BOOTSERVICE_ACCESS`.
     RuntimeOnly,
     /// `HARDWARE_ERROR_RECORD` without what such a record has to have besides.
@@ -38,13 +41,8 @@ pub enum Error {
     NotFound,
     /// GetNextVariableName was called with a variable that does not exist.
     UnknownPredecessor,
-    /// The storage has no room for it.
-    Full {
-        /// Bytes the change would add.
-        needed: usize,
-        /// Bytes that are free.
-        free: usize,
-    },
+    /// The storage has no room for it: so many bytes are missing.
+    Full(usize),
     /// The variable is only changed by a write that is signed.
     Signed,
     /// The variable holds keys and would not need a signature to be changed.
@@ -53,6 +51,20 @@ pub enum Error {
     Storage,
     /// The host, which keeps the variables, refuses with this status.
     Host(Status),
+}
+
+impl Error {
+    /// `attributes` are not implemented.
+    #[must_use]
+    pub const fn unsupported(attributes: VariableAttributes) -> Self {
+        Self::UnsupportedAttributes(attributes.bits() as usize)
+    }
+
+    /// The `needed` bytes that a change would add are more than the `free` ones.
+    #[must_use]
+    pub const fn full(needed: usize, free: usize) -> Self {
+        Self::Full(needed.saturating_sub(free))
+    }
 }
 
 impl From<Failed> for Error {
@@ -68,8 +80,8 @@ impl Display for Error {
             Self::UndefinedAttributes(bits) => {
                 write!(f, "expected attributes defined by UEFI, found also {bits:#x}; clear these bits")
             }
-            Self::UnsupportedAttributes(attributes) => {
-                write!(f, "expected plain attributes, found {attributes:?}; signed writes and error records are not implemented")
+            Self::UnsupportedAttributes(bits) => {
+                write!(f, "expected plain attributes, found {bits:#x}; signed writes and error records are not implemented")
             }
             Self::RuntimeOnly => {
                 f.write_str("expected BOOTSERVICE_ACCESS along with RUNTIME_ACCESS, found it missing; set both")
@@ -97,8 +109,8 @@ impl Display for Error {
             Self::UnknownPredecessor => f.write_str(
                 "expected the last variable listed, found one that does not exist; restart with the empty name",
             ),
-            Self::Full { needed, free } => {
-                write!(f, "expected {needed} free bytes of variable storage, found {free}; delete variables")
+            Self::Full(missing) => {
+                write!(f, "expected room for the variable, found {missing} bytes too few; delete variables")
             }
             Self::Signed => f.write_str(
                 "expected a variable that anybody may change, found one that needs a signature; \

@@ -130,7 +130,7 @@ fn error_records_need_three_more_attributes_and_are_unsupported() {
     let result = set(&mut store, "HwErrRec0000", runtime_only, b"x");
     assert_eq!(result, Err(Error::RuntimeOnly));
     let whole = NV_BS_RT | A::HARDWARE_ERROR_RECORD;
-    let unsupported = Err(Error::UnsupportedAttributes(A::HARDWARE_ERROR_RECORD));
+    let unsupported = Err(Error::unsupported(A::HARDWARE_ERROR_RECORD));
     assert_eq!(set(&mut store, "HwErrRec0000", whole, b"x"), unsupported);
 }
 
@@ -139,7 +139,7 @@ fn signed_data_begin_with_a_descriptor_or_are_a_violation() {
     let mut store = boot(None);
     let mut write = |data: &[u8]| set(&mut store, "V", NV_BS_RT | TIME_BASED, data);
     let whole = signed();
-    let unsupported = Err(Error::UnsupportedAttributes(TIME_BASED));
+    let unsupported = Err(Error::unsupported(TIME_BASED));
     assert_eq!(write(&whole), unsupported);
     assert_eq!(write(&whole[..42]), unsupported, "an empty value");
     for length in 0..42 {

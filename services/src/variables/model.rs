@@ -92,7 +92,9 @@ fn expected(model: &mut Model, flash: bool, phase: Phase, write: &Write) -> Resu
     if write.name == 0 {
         return Err(Error::EmptyName);
     } else if write.attributes.bits() > 0xff {
-        return Err(Error::UndefinedAttributes(write.attributes.bits() & !0xff));
+        return Err(Error::UndefinedAttributes(
+            (write.attributes.bits() & !0xff) as usize,
+        ));
     } else if signed.bits() & 0x10 == 0 && attributes.bits() & 6 == 4 {
         return Err(Error::RuntimeOnly);
     } else if signed.bits() & 0x18 == 8 && attributes.bits() & 7 != 7 {
@@ -101,7 +103,7 @@ fn expected(model: &mut Model, flash: bool, phase: Phase, write: &Write) -> Resu
         // No random data are a descriptor.
         return Err(Error::NoDescriptor);
     } else if !signed.is_empty() {
-        return Err(Error::UnsupportedAttributes(signed));
+        return Err(Error::unsupported(signed));
     }
     let key = (write.vendor, write.name);
     let no_access = attributes.bits() & 6 == 0;
@@ -117,7 +119,7 @@ fn expected(model: &mut Model, flash: bool, phase: Phase, write: &Write) -> Resu
                 [data.len(), kept.len() + write.data.len()].map(|data| size(write.name, data));
             let needed = new.saturating_sub(old);
             if needed > free {
-                return Err(Error::Full { needed, free });
+                return Err(Error::full(needed, free));
             }
             *data = [kept, write.data.clone()].concat();
             Ok(())
@@ -128,7 +130,7 @@ fn expected(model: &mut Model, flash: bool, phase: Phase, write: &Write) -> Resu
         None => {
             let needed = size(write.name, write.data.len());
             if needed > free {
-                return Err(Error::Full { needed, free });
+                return Err(Error::full(needed, free));
             }
             model.insert(key, (attributes, write.data.clone()));
             Ok(())

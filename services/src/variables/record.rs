@@ -73,8 +73,8 @@ impl<'a> Variable<'a> {
 
 /// Bytes that a record takes, its padding to a multiple of 4 included.
 pub const fn size(name: usize, data: usize) -> usize {
-    let size = HEADER.saturating_add(name).saturating_add(data);
-    size.saturating_add(3) & !3
+    let size = HEADER.wrapping_add(name).wrapping_add(data);
+    size.wrapping_add(3) & !3
 }
 
 /// The header of a record that is about to be written, in no state yet.
@@ -137,15 +137,15 @@ impl<'a> Record<'a> {
     /// Bytes it takes but for the padding.
     pub const fn length(&self) -> usize {
         HEADER
-            .saturating_add(self.content.name.len())
-            .saturating_add(self.content.data.len())
+            .wrapping_add(self.content.name.len())
+            .wrapping_add(self.content.data.len())
     }
 
     /// Where its data are in the store.
     pub const fn data(&self) -> usize {
         self.offset
-            .saturating_add(HEADER)
-            .saturating_add(self.content.name.len())
+            .wrapping_add(HEADER)
+            .wrapping_add(self.content.name.len())
     }
 
     /// Whether it is a variable now. One whose name is no string has never been.
@@ -181,7 +181,7 @@ pub fn after<'a>(variables: &'a [u8], key: Option<Key<'_>>, phase: Phase) -> Opt
     let mut records = Records::new(variables);
     if let Some(key) = key {
         let record = find(variables, key)?;
-        records.at = record.offset.saturating_add(record.size());
+        records.at = record.offset.wrapping_add(record.size());
     }
     // A damaged store may have two records of a variable.
     let current = |record: &Record<'_>| {
@@ -198,7 +198,7 @@ pub fn after<'a>(variables: &'a [u8], key: Option<Key<'_>>, phase: Phase) -> Opt
 pub fn taken(variables: &[u8], phase: Phase) -> usize {
     let live = Records::new(variables).filter(Record::is_live);
     let live = live.filter(|record| record.content.is_visible(phase));
-    live.fold(0, |sum, record| record.size().saturating_add(sum))
+    live.fold(0, |sum, record| record.size().wrapping_add(sum))
 }
 
 fn field<const N: usize>(header: &[u8], at: usize) -> Option<[u8; N]> {
@@ -239,7 +239,7 @@ impl<'a> Iterator for Records<'a> {
     #[inline(never)]
     fn next(&mut self) -> Option<Record<'a>> {
         let record = Record::at(self.variables, self.at)?;
-        self.at = self.at.saturating_add(record.size());
+        self.at = self.at.wrapping_add(record.size());
         Some(record)
     }
 }

@@ -46,7 +46,7 @@ impl<S: Storage> Volume<S> {
     pub(super) fn format_work(&mut self, work: Work) -> Result<(), Failed> {
         self.blank(work.working..work.spare)?;
         self.program(work.working, &work::blank_header())?;
-        self.clear(work.working.saturating_add(work::VALID), work::ALLOCATED)
+        self.clear(work.working.wrapping_add(work::VALID), work::ALLOCATED)
     }
 
     /// Announces a rewriting. Until the spare area is complete it is one that
@@ -70,7 +70,7 @@ impl<S: Storage> Volume<S> {
     /// Writes headers, valid records and `new` to the spare area.
     fn fill_spare(&mut self, work: Work, new: &New<'_>) -> Result<(), Failed> {
         self.copy(0..FIRST, work.spare)?;
-        let mut to = work.spare.saturating_add(FIRST);
+        let mut to = work.spare.wrapping_add(FIRST);
         let mut from = FIRST;
         let variables = self.layout.variables;
         loop {
@@ -79,15 +79,15 @@ impl<S: Storage> Volume<S> {
                 break;
             };
             let (at, size) = (record.offset, record.size());
-            let end = at.saturating_add(record.length());
+            let end = at.wrapping_add(record.length());
             if record.is_live() && !record.content.is(new.key) {
-                self.program(to.saturating_add(STATE), &[ADDED])?;
-                self.copy(at..at.saturating_add(STATE), to)?;
-                let rest = STATE.saturating_add(1);
-                self.copy(at.saturating_add(rest)..end, to.saturating_add(rest))?;
-                to = to.saturating_add(size);
+                self.program(to.wrapping_add(STATE), &[ADDED])?;
+                self.copy(at..at.wrapping_add(STATE), to)?;
+                let rest = STATE.wrapping_add(1);
+                self.copy(at.wrapping_add(rest)..end, to.wrapping_add(rest))?;
+                to = to.wrapping_add(size);
             }
-            from = from.saturating_add(size);
+            from = from.wrapping_add(size);
         }
         self.write(to, new)
     }
@@ -98,10 +98,10 @@ impl<S: Storage> Volume<S> {
         for offset in target.clone().step_by(BLOCK).rev() {
             let spare = work
                 .spare
-                .saturating_add(offset.saturating_sub(target.start));
+                .wrapping_add(offset.saturating_sub(target.start));
             if self.block(offset) != self.block(spare) {
-                self.blank(offset..offset.saturating_add(BLOCK))?;
-                self.copy(spare..spare.saturating_add(BLOCK), offset)?;
+                self.blank(offset..offset.wrapping_add(BLOCK))?;
+                self.copy(spare..spare.wrapping_add(BLOCK), offset)?;
             }
         }
         self.clear(entry.record, work::TARGET_COMPLETE)?;

@@ -173,7 +173,7 @@ fn refused_arguments() {
         let bit = A::from_bits_retain(bit);
         assert_eq!(
             store.set("V", NV_BS_RT | bit, b"x"),
-            Err(Error::UnsupportedAttributes(bit))
+            Err(Error::unsupported(bit))
         );
     }
     let undefined = A::from_bits_retain(0x8000_0102);
@@ -192,7 +192,7 @@ fn a_full_store_keeps_what_it_has() {
     let free = CAPACITY - size(3);
     let full = |data| {
         let needed = size(data) - size(3);
-        Err(Error::Full { needed, free })
+        Err(Error::full(needed, free))
     };
     assert_eq!(store.set("V", BS, &[1; CAPACITY]), full(CAPACITY));
     assert_eq!(
@@ -201,7 +201,7 @@ fn a_full_store_keeps_what_it_has() {
     );
     assert!(matches!(
         store.set("W", BS, &[1; CAPACITY]),
-        Err(Error::Full { .. })
+        Err(Error::Full(_))
     ));
     assert_eq!(store.get("V"), Ok((BS, b"old".to_vec())));
     assert_eq!(store.set("V", BS | A::APPEND_WRITE, &vec![1; free]), Ok(()));
@@ -245,7 +245,7 @@ fn info_checks_attributes() {
     assert_eq!(info(Phase::Boot, 4), Err(Error::RuntimeOnly));
     assert_eq!(
         info(Phase::Boot, 0xf),
-        Err(Error::UnsupportedAttributes(A::HARDWARE_ERROR_RECORD))
+        Err(Error::unsupported(A::HARDWARE_ERROR_RECORD))
     );
     assert_eq!(info(Phase::Boot, 3), Ok(CAPACITY));
     assert_eq!(info(Phase::Runtime, 3), Err(Error::NotForRuntime));
@@ -348,13 +348,8 @@ fn a_name_ends_within_its_buffer() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let full = Error::Full {
-        needed: 10,
-        free: 3,
-    }
-    .to_string();
     assert_eq!(
-        full,
-        "expected 10 free bytes of variable storage, found 3; delete variables"
+        Error::full(10, 3).to_string(),
+        "expected room for the variable, found 7 bytes too few; delete variables"
     );
 }

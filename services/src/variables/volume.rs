@@ -55,7 +55,7 @@ impl From<Record<'_>> for Place {
         Self {
             offset: record.offset,
             size: record.size(),
-            data: data..data.saturating_add(record.content.data.len()),
+            data: data..data.wrapping_add(record.content.data.len()),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) struct New<'a> {
 impl New<'_> {
     pub const fn data_size(&self) -> usize {
         let kept = self.kept.end.saturating_sub(self.kept.start);
-        kept.saturating_add(self.data.len())
+        kept.wrapping_add(self.data.len())
     }
 
     pub const fn size(&self) -> usize {
@@ -155,14 +155,14 @@ impl<S: Storage> Volume<S> {
     fn end_retiring(&mut self) -> Result<(), Failed> {
         let mut at = FIRST;
         while let Some(record) = Records::from(self.variables(), at).next() {
-            at = at.saturating_add(record.size());
+            at = at.wrapping_add(record.size());
             let offset = record.offset;
             let replaced = |key| {
                 let current = self.place(key);
                 current.is_some_and(|current| current.offset != offset)
             };
             if record.state == RETIRING && record.content.key().is_some_and(replaced) {
-                self.clear(offset.saturating_add(STATE), DELETED)?;
+                self.clear(offset.wrapping_add(STATE), DELETED)?;
             }
         }
         Ok(())
@@ -237,9 +237,8 @@ impl<S: Storage> Volume<S> {
         };
         let (size, before) = (new.size(), old.as_ref().map_or(0, |old| old.size));
         let free = self.remaining();
-        if size > free.saturating_add(before) {
-            let needed = size.saturating_sub(before);
-            return Err(Error::Full { needed, free });
+        if size > free.wrapping_add(before) {
+            return Err(Error::full(size.saturating_sub(before), free));
         }
         let written = match self.storage.memory() {
             Some(_) => self.edit(old, Some(&new)),
@@ -261,7 +260,7 @@ impl<S: Storage> Volume<S> {
             return Ok(());
         }
         self.end_others(key, place.offset)?;
-        Ok(self.clear(place.offset.saturating_add(STATE), DELETED)?)
+        Ok(self.clear(place.offset.wrapping_add(STATE), DELETED)?)
     }
 
     /// Writes `new` in place of `old`, behind the last record or, if there is no
@@ -280,7 +279,7 @@ impl<S: Storage> Volume<S> {
     }
 
     fn append(&mut self, old: Option<Place>, new: &New<'_>) -> Result<(), Failed> {
-        let state = old.map(|old| old.offset.saturating_add(STATE));
+        let state = old.map(|old| old.offset.wrapping_add(STATE));
         if let Some(state) = state {
             self.clear(state, RETIRING)?;
         }
@@ -294,14 +293,14 @@ impl<S: Storage> Volume<S> {
     /// Writes `new` at `at`, where all is blank.
     pub(super) fn write(&mut self, at: usize, new: &New<'_>) -> Result<(), Failed> {
         let header = record::header(new.key, new.attributes, new.data_size());
-        let (state, name) = (at.saturating_add(STATE), new.key.name.bytes());
+        let (state, name) = (at.wrapping_add(STATE), new.key.name.bytes());
         self.program(at, &header)?;
         self.clear(state, HEADER_VALID)?;
-        let at = at.saturating_add(HEADER);
+        let at = at.wrapping_add(HEADER);
         self.program(at, name)?;
-        let at = at.saturating_add(name.len());
+        let at = at.wrapping_add(name.len());
         self.copy(new.kept.clone(), at)?;
-        self.program(at.saturating_add(new.kept.len()), new.data)?;
+        self.program(at.wrapping_add(new.kept.len()), new.data)?;
         self.clear(state, ADDED)
     }
 
@@ -314,7 +313,7 @@ impl<S: Storage> Volume<S> {
             let Some(other) = other.map(|record| record.offset) else {
                 return Ok(());
             };
-            self.clear(other.saturating_add(STATE), DELETED)?;
+            self.clear(other.wrapping_add(STATE), DELETED)?;
         }
     }
 
@@ -374,7 +373,7 @@ impl<S: Storage> Volume<S> {
                 *to = *from;
             }
             self.program(to, piece.get(..length).ok_or(Failed)?)?;
-            to = to.saturating_add(length);
+            to = to.wrapping_add(length);
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ impl<'b> Writer<'b> {
     pub const fn size(&self) -> Result<usize, Error> {
         let (needed, free) = (self.at, self.buffer.len());
         if needed > free {
-            return Err(Error::Full { needed, free });
+            return Err(Error::full(needed, free));
         }
         Ok(needed)
     }

@@ -149,7 +149,7 @@ fn refused<T: std::fmt::Debug>(status: Status, result: Result<T, Error>) {
         Err(Error::Host(status)) => status,
         Err(Error::NotFound) => Status::NOT_FOUND,
         Err(Error::ReadOnly) => Status::WRITE_PROTECTED,
-        Err(Error::Full { .. }) => Status::OUT_OF_RESOURCES,
+        Err(Error::Full(_)) => Status::OUT_OF_RESOURCES,
         Err(Error::AttributesDiffer | Error::NotForRuntime) => Status::INVALID_PARAMETER,
         Err(Error::Storage) => Status::DEVICE_ERROR,
         other => panic!("expected {status}, found {other:?}"),
