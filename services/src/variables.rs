@@ -61,6 +61,7 @@ pub use error::Error;
 pub use layout::{FIRST, Layout};
 pub use name::Name;
 pub use record::Variable;
+use storage::Either;
 pub use storage::{BLOCK, ERASED, Failed, Memory, Storage};
 pub use volume::{Opened, Volume};
 
@@ -126,12 +127,17 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// memory is used instead.
     pub fn open(&mut self, flash: Option<Volume<F>>) -> Result<Opened, Error> {
         self.memory.clear_memory(Layout::of_memory(N));
-        let Some(mut flash) = flash else {
+        self.flash = flash;
+        let (mut flash, end) = self.store(true);
+        if matches!(flash.storage, Either::Memory(_)) {
             return Ok(Opened::Formatted);
-        };
+        }
         let opened = flash.open();
+        *end = flash.end;
         // One that can be read is better than none.
-        self.flash = Some(flash).filter(Volume::is_formatted);
+        if !flash.is_formatted() {
+            self.flash = None;
+        }
         Ok(opened?)
     }
 
@@ -149,30 +155,43 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// from now on move to memory, as many as there is room for, and none of them
     /// all can be written any more.
     pub fn exit_boot_services(&mut self) {
-        let Some(disk) = self.flash.take_if(|flash| !flash.outlives_boot()) else {
-            return;
-        };
-        self.frozen = true;
-        for variable in at_runtime(&disk) {
-            if let Some(key) = variable.key() {
-                // One for which there is no room is out of reach.
-                let Variable {
-                    attributes, data, ..
-                } = variable;
-                let _ = self.memory.put(key, attributes, data, false);
-            }
-        }
+        self.leave_disk(true);
     }
 
     /// How many variables there is no room for in [`Self::exit_boot_services`].
-    pub fn out_of_room(&self) -> usize {
+    pub fn out_of_room(&mut self) -> usize {
+        self.leave_disk(false)
+    }
+
+    /// How many variables on the disk there is no room for in memory; the others
+    /// move there if `really`, and the disk is left.
+    #[inline(never)]
+    fn leave_disk(&mut self, really: bool) -> usize {
+        let Some(disk) = self.flash.take_if(|flash| !flash.outlives_boot()) else {
+            return 0;
+        };
         let mut free = self.memory.remaining();
-        let mut left_out = 0_usize;
-        for variable in self.disk().into_iter().flat_map(at_runtime) {
-            match free.checked_sub(variable.size()) {
-                Some(rest) => free = rest,
-                None => left_out = left_out.saturating_add(1),
+        let (mut left_out, mut last) = (0_usize, None);
+        while let Some(variable) = disk.after(last, Phase::Runtime) {
+            let Variable {
+                attributes, data, ..
+            } = variable;
+            last = variable.key();
+            match (free.checked_sub(variable.size()), last) {
+                (Some(rest), Some(key)) => {
+                    free = rest;
+                    if really {
+                        // There is room.
+                        let _ = self.write(false, key, Some((attributes, data, false)));
+                    }
+                }
+                (None, Some(_)) => left_out = left_out.wrapping_add(1),
+                (_, None) => break,
             }
+        }
+        self.frozen |= really;
+        if !really {
+            self.flash = Some(disk);
         }
         left_out
     }
@@ -197,29 +216,36 @@ impl<F: Storage, const N: usize> Variables<F, N> {
 
     /// The variable after `key` in enumeration order, for GetNextVariableName.
     /// The empty name asks for the first one, whatever the vendor.
+    #[inline(never)]
     pub fn next(&self, phase: Phase, key: Key<'_>) -> Result<Variable<'_>, Error> {
-        let mut predecessor = Some(key).filter(|key| !key.name.is_empty());
-        let visible = |found: Variable<'_>| found.is_visible(phase);
-        if predecessor.is_some() && !self.find(key).is_some_and(visible) {
-            return Err(Error::UnknownPredecessor);
+        let mut last = Some(key).filter(|key| !key.name.is_empty());
+        let mut in_flash = false;
+        if last.is_some() {
+            let found = self.find(key).filter(|found| found.is_visible(phase));
+            found.ok_or(Error::UnknownPredecessor)?;
+            in_flash = self.memory.find(key).is_none();
         }
-        let mut next = None;
-        if predecessor.is_none() || self.memory.find(key).is_some() {
-            next = self.memory.after(predecessor.take(), phase);
+        loop {
+            let variables = match &self.flash {
+                Some(flash) if in_flash => flash.variables(),
+                None if in_flash => return Err(Error::NotFound),
+                _ => self.memory.variables(),
+            };
+            match record::after(variables, last, phase) {
+                // One that is in memory as well is not what it seems: there the
+                // firmware's own are.
+                Some(next) if in_flash => {
+                    let key = next.key().ok_or(Error::NotFound)?;
+                    if self.memory.find(key).is_none() {
+                        return Ok(next);
+                    }
+                    last = Some(key);
+                }
+                Some(next) => return Ok(next),
+                None if in_flash => return Err(Error::NotFound),
+                None => (in_flash, last) = (true, None),
+            }
         }
-        next.or_else(|| self.next_in_flash(predecessor, phase))
-            .ok_or(Error::NotFound)
-    }
-
-    /// The variable in flash behind `key`, or the first one, of those that are not
-    /// in memory as well: there the firmware's own are.
-    fn next_in_flash(&self, key: Option<Key<'_>>, phase: Phase) -> Option<Variable<'_>> {
-        let flash = self.flash.as_ref()?;
-        let mut next = flash.after(key, phase)?;
-        while self.memory.find(next.key()?).is_some() {
-            next = flash.after(next.key(), phase)?;
-        }
-        Some(next)
     }
 
     /// Creates, replaces, extends or deletes the variable `key`, as SetVariable
@@ -245,10 +271,11 @@ impl<F: Storage, const N: usize> Variables<F, N> {
             let same = old.is_some_and(|old| old.attributes == attributes && old.data == data);
             return (same && lasting).then_some(()).ok_or(Error::ReadOnly);
         }
-        match old.map(|old| old.attributes) {
+        match old {
             Some(old) => {
-                writable(phase, old)?;
-                self.change(key, old, attributes, data)
+                writable(phase, old.attributes)?;
+                let kept = is_kept(old, attributes, data);
+                self.change(key, old.attributes, attributes, data, kept)
             }
             None => self.create(phase, key, attributes, data),
         }
@@ -293,6 +320,7 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         old: VariableAttributes,
         new: VariableAttributes,
         data: &[u8],
+        kept: bool,
     ) -> Result<(), Error> {
         let in_flash = self.memory.find(key).is_none();
         let append = new.contains(VariableAttributes::APPEND_WRITE);
@@ -302,11 +330,8 @@ impl<F: Storage, const N: usize> Variables<F, N> {
         } else if attributes::signed(old) {
             Err(Error::Signed)
         } else if attributes::deletes(new, data) {
-            match &mut self.flash {
-                Some(flash) if in_flash => flash.remove(key),
-                _ => self.memory.remove(key),
-            }
-        } else if self.find(key).is_some_and(|old| is_kept(old, append, data)) {
+            self.write(in_flash, key, None)
+        } else if kept {
             Ok(())
         } else {
             self.put(in_flash, key, old, data, append)
@@ -355,9 +380,54 @@ impl<F: Storage, const N: usize> Variables<F, N> {
                 return Err(Error::full(needed, free));
             }
         }
+        self.write(in_flash, key, Some((attributes, data, append)))
+    }
+
+    /// Puts attributes and data, appended or not, or removes the variable.
+    #[inline(never)]
+    fn write(
+        &mut self,
+        in_flash: bool,
+        key: Key<'_>,
+        new: Option<(VariableAttributes, &[u8], bool)>,
+    ) -> Result<(), Error> {
+        let (mut store, end) = self.store(in_flash);
+        let done = match new {
+            Some((attributes, data, append)) => store.put(key, attributes, data, append),
+            None => store.remove(key),
+        };
+        *end = store.end;
+        done
+    }
+
+    /// The store in flash, if there is one and it is asked for, or that in memory;
+    /// and where to say where its end is.
+    fn store(&mut self, in_flash: bool) -> (Volume<Either<'_, F>>, &mut usize) {
         match &mut self.flash {
-            Some(flash) if in_flash => flash.put(key, attributes, data, append),
-            _ => self.memory.put(key, attributes, data, append),
+            Some(flash) if in_flash => {
+                let storage = Either::Other(&mut flash.storage);
+                (
+                    Volume {
+                        storage,
+                        layout: flash.layout,
+                        end: flash.end,
+                    },
+                    &mut flash.end,
+                )
+            }
+            _ => {
+                let memory = &mut self.memory;
+                let bytes = memory.storage.memory().unwrap_or_default();
+                let storage = Either::Memory(bytes);
+                (
+                    Volume {
+                        storage,
+                        layout: memory.layout,
+                        end: memory.end,
+                    },
+                    &mut memory.end,
+                )
+            }
         }
     }
 }
@@ -368,17 +438,9 @@ impl<F: Storage, const N: usize> Default for Variables<F, N> {
     }
 }
 
-/// The variables in `volume` that are visible after ExitBootServices.
-fn at_runtime<S: Storage>(volume: &Volume<S>) -> impl Iterator<Item = Variable<'_>> {
-    let first = volume.after(None, Phase::Runtime);
-    core::iter::successors(first, |last| {
-        volume.after(Some(last.key()?), Phase::Runtime)
-    })
-}
-
 /// Whether a write would change nothing: flash wears out.
-fn is_kept(old: Variable<'_>, append: bool, data: &[u8]) -> bool {
-    if append {
+fn is_kept(old: Variable<'_>, attributes: VariableAttributes, data: &[u8]) -> bool {
+    if attributes.contains(VariableAttributes::APPEND_WRITE) {
         data.is_empty()
     } else {
         old.data == data

@@ -61,9 +61,7 @@ fn fill(record: &mut [u8], new: &New<'_>) {
     let mut header = record::header(new.key, new.attributes, new.data_size());
     put(&mut header, STATE, &[ADDED]);
     let name = new.key.name.bytes();
-    let data = HEADER
-        .wrapping_add(name.len())
-        .wrapping_add(new.kept.len());
+    let data = HEADER.wrapping_add(name.len()).wrapping_add(new.kept.len());
     put(record, 0, &header);
     put(record, HEADER, name);
     put(record, data, new.data);

@@ -117,7 +117,7 @@ impl<F: Storage, const N: usize> Variables<F, N> {
             let vendor = GLOBAL;
             let key = Key { vendor, name };
             // An empty store has room.
-            let _ = self.memory.put(key, own.attributes, value, false);
+            let _ = self.write(false, key, Some((own.attributes, value, false)));
         }
     }
 

@@ -85,8 +85,8 @@ impl Layout {
 
     /// A layout with `variables` bytes for variables and the rest for safety.
     pub(super) const fn with_spare(size: usize, variables: usize) -> Self {
-        let working = variables.wrapping_add(BLOCK);
-        let spare = working.wrapping_add(BLOCK);
+        let working = variables.saturating_add(BLOCK);
+        let spare = working.saturating_add(BLOCK);
         Self {
             size,
             variables,
@@ -148,7 +148,7 @@ impl Layout {
         same(16, 44)
             && same(48, 50)
             && sum(found) == 0
-            && same(VOLUME_HEADER, VOLUME_HEADER.wrapping_add(22))
+            && same(VOLUME_HEADER, VOLUME_HEADER.saturating_add(22))
     }
 }
 

@@ -96,9 +96,7 @@ impl<S: Storage> Volume<S> {
     /// comes last: until then others still see a store.
     fn finish(&mut self, work: Work, entry: Entry, target: Range<usize>) -> Result<(), Failed> {
         for offset in target.clone().step_by(BLOCK).rev() {
-            let spare = work
-                .spare
-                .wrapping_add(offset.saturating_sub(target.start));
+            let spare = work.spare.wrapping_add(offset.saturating_sub(target.start));
             if self.block(offset) != self.block(spare) {
                 self.blank(offset..offset.wrapping_add(BLOCK))?;
                 self.copy(spare..spare.wrapping_add(BLOCK), offset)?;

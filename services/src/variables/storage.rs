@@ -57,6 +57,51 @@ pub trait Storage {
     }
 }
 
+/// Memory, or something else: what is written over one or the other is there once.
+pub(super) enum Either<'a, S> {
+    /// Memory, which is edited and never programmed.
+    Memory(&'a mut [u8]),
+    /// Something else.
+    Other(&'a mut S),
+}
+
+impl<S: Storage> Storage for Either<'_, S> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Memory(memory) => memory,
+            Self::Other(other) => other.bytes(),
+        }
+    }
+
+    fn program(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Failed> {
+        match self {
+            Self::Memory(_) => Err(Failed),
+            Self::Other(other) => other.program(offset, bytes),
+        }
+    }
+
+    fn erase(&mut self, offset: usize) -> Result<(), Failed> {
+        match self {
+            Self::Memory(_) => Err(Failed),
+            Self::Other(other) => other.erase(offset),
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Failed> {
+        match self {
+            Self::Memory(_) => Err(Failed),
+            Self::Other(other) => other.sync(),
+        }
+    }
+
+    fn memory(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Self::Memory(memory) => Some(memory),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 /// Whether all of `bytes` is erased.
 pub fn is_blank(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();

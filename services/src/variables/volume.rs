@@ -169,7 +169,7 @@ impl<S: Storage> Volume<S> {
     }
 
     /// Everything up to where variables end.
-    fn variables(&self) -> &[u8] {
+    pub(super) fn variables(&self) -> &[u8] {
         let bytes = self.storage.bytes();
         bytes.get(..self.layout.variables).unwrap_or_default()
     }

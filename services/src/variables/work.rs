@@ -71,11 +71,11 @@ pub fn last(store: &[u8], layout: &Layout, work: Work) -> Last {
     };
     let mut at = HEADER.len();
     while let Some(entry) = block.get(at..).and_then(|rest| rest.first_chunk::<ENTRY>()) {
-        let header = work.working.wrapping_add(at);
-        let record = header.wrapping_add(PART);
+        let header = work.working.saturating_add(at);
+        let record = header.saturating_add(PART);
         let place = Entry { header, record };
         match entry.first() {
-            Some(state) if state & !COMPLETE == 0 => at = at.wrapping_add(length(entry)),
+            Some(state) if state & !COMPLETE == 0 => at = at.saturating_add(length(entry)),
             Some(state) if state & !ALLOCATED == 0 => {
                 return Last::Pending(place, target(entry, layout, work));
             }
@@ -89,15 +89,15 @@ pub fn last(store: &[u8], layout: &Layout, work: Work) -> Last {
 /// Bytes of an entry with all its records.
 fn length(entry: &[u8; ENTRY]) -> usize {
     let (writes, private) = (number(entry, 24), number(entry, 32));
-    let record = private.wrapping_add(PART);
-    record.saturating_mul(writes).wrapping_add(PART)
+    let record = private.saturating_add(PART);
+    record.saturating_mul(writes).saturating_add(PART)
 }
 
 /// The blocks that the entry's spare area is to replace.
 fn target(entry: &[u8; ENTRY], layout: &Layout, work: Work) -> Option<Range<usize>> {
     let state = *entry.get(PART)?;
     let ready = state & !SPARE_COMPLETE == 0 && state & !TARGET_COMPLETE != 0;
-    let [block, offset, length] = [8, 16, 24].map(|at| number(entry, PART.wrapping_add(at)));
+    let [block, offset, length] = [8, 16, 24].map(|at| number(entry, PART.saturating_add(at)));
     let start = block.checked_mul(BLOCK)?;
     let length = offset
         .checked_add(length)?
