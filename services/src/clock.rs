@@ -6,7 +6,6 @@
 //! contents that are no date. The clock keeps neither time zone nor daylight
 //! saving: [`decode`] reports `EFI_UNSPECIFIED_TIMEZONE` and no daylight flags.
 
-use core::fmt::{self, Display, Formatter};
 use uefi_raw::time::{Daylight, Time};
 
 /// Register B: values are binary, not BCD (MC146818 data sheet, "DM").
@@ -21,6 +20,7 @@ const CENTURY: u8 = 20;
 const SECONDS_A_DAY: u64 = 86_400;
 
 /// The time registers of the clock, in its own format.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
     /// Register 0x00.
@@ -40,45 +40,58 @@ pub struct Registers {
     pub century: u8,
 }
 
-/// Why a time was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The registers hold no date.
-    Registers(Registers),
-    /// The caller's time has a field out of range.
-    Time(Time),
+impl Registers {
+    /// Their numbers, in the order of the fields.
+    pub const NUMBERS: [u8; 7] = [0x00, 0x02, 0x04, 0x07, 0x08, 0x09, 0x32];
+
+    /// What they hold, in the order of their numbers.
+    #[must_use]
+    pub const fn values(self) -> [u8; 7] {
+        let Self {
+            second,
+            minute,
+            hour,
+            day,
+            month,
+            year,
+            century,
+        } = self;
+        [second, minute, hour, day, month, year, century]
+    }
 }
 
-impl Display for Error {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registers(found) => write!(
-                f,
-                "expected a date in the clock, found {found:?}; set the clock"
-            ),
-            Self::Time(found) => write!(
-                f,
-                "expected a date since 1900, found {found:?}; correct its fields"
-            ),
+impl From<[u8; 7]> for Registers {
+    fn from(values: [u8; 7]) -> Self {
+        let [second, minute, hour, day, month, year, century] = values;
+        Self {
+            second,
+            minute,
+            hour,
+            day,
+            month,
+            year,
+            century,
         }
     }
 }
 
-/// The time in `registers`, read in the format that register B, `mode`, tells.
-pub fn decode(registers: &Registers, mode: u8) -> Result<Time, Error> {
-    number_fields(registers, mode)
-        .filter(date_exists)
-        .ok_or(Error::Registers(*registers))
+/// The time in `registers`, read in the format that register B, `mode`, tells; none
+/// if they hold no date.
+#[must_use]
+pub fn decode(registers: &Registers, mode: u8) -> Option<Time> {
+    number_fields(registers, mode).filter(date_exists)
 }
 
-/// `time` in the format that register B, `mode`, asks for.
+/// `time` in the format that register B, `mode`, asks for; none if a field of it is
+/// out of range.
 ///
 /// Nanoseconds, time zone and daylight flags must be valid, and are dropped.
-pub fn encode(time: &Time, mode: u8) -> Result<Registers, Error> {
+#[must_use]
+pub fn encode(time: &Time, mode: u8) -> Option<Registers> {
     if !(date_exists(time) && zone_exists(time)) {
-        return Err(Error::Time(*time));
+        return None;
     }
-    register_fields(time, mode).ok_or(Error::Time(*time))
+    register_fields(time, mode)
 }
 
 /// The time in UTC, so many seconds after 1970 began; none after the year 9999,
@@ -177,6 +190,7 @@ fn number(register: u8, mode: u8) -> Option<u8> {
 }
 
 /// `number` is below 100.
+#[inline(never)]
 fn register(number: u8, mode: u8) -> u8 {
     if mode & BINARY != 0 {
         number
@@ -255,7 +269,7 @@ mod tests {
                 let time = time(year, 2, 28, hour);
                 assert_eq!(
                     decode(&encode(&time, mode).unwrap(), mode),
-                    Ok(time),
+                    Some(time),
                     "mode {mode:#x}"
                 );
             }
@@ -273,24 +287,24 @@ mod tests {
             year: 0x24,
             century: 0x20,
         };
-        assert_eq!(encode(&time(2024, 12, 28, 0), 0), Ok(midnight));
+        assert_eq!(encode(&time(2024, 12, 28, 0), 0), Some(midnight));
         assert_eq!(
             encode(&time(2024, 12, 28, 12), 0),
-            Ok(Registers {
+            Some(Registers {
                 hour: 0x92,
                 ..midnight
             })
         );
         assert_eq!(
             encode(&time(2024, 12, 28, 23), 0),
-            Ok(Registers {
+            Some(Registers {
                 hour: 0x91,
                 ..midnight
             })
         );
         assert_eq!(
             encode(&time(2024, 12, 28, 23), HOURS_24),
-            Ok(Registers {
+            Some(Registers {
                 hour: 0x23,
                 ..midnight
             })
@@ -304,7 +318,7 @@ mod tests {
             year: 24,
             century: 20,
         };
-        assert_eq!(encode(&time(2024, 12, 28, 23), BINARY), Ok(binary));
+        assert_eq!(encode(&time(2024, 12, 28, 23), BINARY), Some(binary));
     }
 
     #[test]
@@ -340,14 +354,14 @@ mod tests {
             Registers { year: 0xff, ..good },
             Registers { year: 0x23, ..good },
         ] {
-            assert_eq!(decode(&bad, HOURS_24), Err(Error::Registers(bad)));
+            assert_eq!(decode(&bad, HOURS_24), None);
         }
         assert!(
-            decode(&Registers { hour: 0x13, ..good }, 0).is_err(),
+            decode(&Registers { hour: 0x13, ..good }, 0).is_none(),
             "13 on a 12-hour dial"
         );
         assert!(
-            decode(&Registers { hour: 0x00, ..good }, 0).is_err(),
+            decode(&Registers { hour: 0x00, ..good }, 0).is_none(),
             "0 on a 12-hour dial"
         );
     }
@@ -391,7 +405,7 @@ mod tests {
                 ..good
             },
         ] {
-            assert_eq!(encode(&bad, 0), Err(Error::Time(bad)));
+            assert_eq!(encode(&bad, 0), None);
         }
         assert!(
             encode(
@@ -402,7 +416,7 @@ mod tests {
                 },
                 0
             )
-            .is_ok()
+            .is_some()
         );
     }
 }

@@ -25,15 +25,8 @@ const DATA: u16 = 0x71;
 /// operating system's.
 const NMI_MASK: u8 = 0x80;
 
-const SECOND: u8 = 0x00;
-const MINUTE: u8 = 0x02;
-const HOUR: u8 = 0x04;
-const DAY: u8 = 0x07;
-const MONTH: u8 = 0x08;
-const YEAR: u8 = 0x09;
 const REGISTER_A: u8 = 0x0a;
 const REGISTER_B: u8 = 0x0b;
-const CENTURY: u8 = 0x32;
 
 /// Register A: the time registers are about to change.
 const UPDATE_IN_PROGRESS: u8 = 0x80;
@@ -122,7 +115,7 @@ fn nanoseconds(ticks: u64, khz: u64) -> Option<u64> {
 fn now(_: &Machine) -> Result<Time, Status> {
     let state = state::lock()?;
     let registers = settled_registers().ok_or(Status::DEVICE_ERROR)?;
-    let time = clock::decode(&registers, get(REGISTER_B)).map_err(|_| Status::DEVICE_ERROR)?;
+    let time = clock::decode(&registers, get(REGISTER_B)).ok_or(Status::DEVICE_ERROR)?;
     Ok(match state.zone {
         Some(Zone {
             time_zone,
@@ -139,7 +132,7 @@ fn now(_: &Machine) -> Result<Time, Status> {
 fn set(time: &Time) -> Result<(), Status> {
     let mut state = state::lock()?;
     let mode = get(REGISTER_B) & !SET;
-    let registers = clock::encode(time, mode).map_err(|_| Status::INVALID_PARAMETER)?;
+    let registers = clock::encode(time, mode).ok_or(Status::INVALID_PARAMETER)?;
     put(REGISTER_B, mode | SET);
     set_registers(&registers);
     put(REGISTER_B, mode);
@@ -165,25 +158,17 @@ fn wait_for_update() -> Option<()> {
 }
 
 fn registers() -> Registers {
-    Registers {
-        second: get(SECOND),
-        minute: get(MINUTE),
-        hour: get(HOUR),
-        day: get(DAY),
-        month: get(MONTH),
-        year: get(YEAR),
-        century: get(CENTURY),
+    let mut values = Registers::NUMBERS;
+    for value in &mut values {
+        *value = get(*value);
     }
+    values.into()
 }
 
 fn set_registers(registers: &Registers) {
-    put(SECOND, registers.second);
-    put(MINUTE, registers.minute);
-    put(HOUR, registers.hour);
-    put(DAY, registers.day);
-    put(MONTH, registers.month);
-    put(YEAR, registers.year);
-    put(CENTURY, registers.century);
+    for (register, value) in Registers::NUMBERS.iter().zip(&registers.values()) {
+        put(*register, *value);
+    }
 }
 
 fn get(register: u8) -> u8 {
