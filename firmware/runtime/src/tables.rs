@@ -126,7 +126,7 @@ fn fill_system() {
     let system = unsafe { &mut *SYSTEM.get() };
     system.header = header::<SystemTable>(SystemTable::SIGNATURE);
     system.firmware_vendor = VENDOR.get().cast();
-    system.firmware_revision = firmware_revision();
+    system.firmware_revision = const { firmware_revision() };
     system.runtime_services = RUNTIME.get();
     system.configuration_table = CONFIGURATION.get().cast();
 }
