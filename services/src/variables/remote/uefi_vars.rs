@@ -102,6 +102,7 @@ pub fn find(mut list: &[u8]) -> Option<u64> {
 }
 
 /// Writes `request`, and returns where the reply ends at the latest.
+#[inline(never)]
 pub(super) fn encode(out: &mut Writer<'_>, request: Request<'_>) -> usize {
     let (function, room) = match request {
         Request::Get(_, room) => (GET_VARIABLE, room),

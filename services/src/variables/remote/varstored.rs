@@ -36,6 +36,7 @@ const NUL: usize = 2;
 const GUID: usize = 16;
 
 /// Writes `request`. Any part of the buffer may be changed by the reply.
+#[inline(never)]
 pub(super) fn encode(out: &mut Writer<'_>, phase: Phase, request: Request<'_>) -> usize {
     out.int(VERSION);
     match request {
