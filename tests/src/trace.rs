@@ -100,7 +100,7 @@ fn in_order(trace: &Trace) -> Result<()> {
 pub fn application(bench: &Bench) -> Result<()> {
     let machine = Machine {
         kernel: Some(build::guest_image()),
-        command_line: "ovmf-lite.trace".into(),
+        command_line: "ovmf-lite.trace traced".into(),
         ..bench.machine()
     };
     let name = "trace-application";

@@ -235,9 +235,14 @@ fn drop_block(interface: Interface) {
     drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Block>(interface.0)) });
 }
 
-/// Runs a loaded image and returns what it returns or gives to Exit. An
-/// application's memory is freed then (UEFI 2.11 §7.4.2).
+/// Runs the first image and returns what it returns or gives to Exit. An
+/// application's memory is freed then (UEFI 2.11 §7.4.2). From now on it is a
+/// program who calls, so a trace begins with the runtime services, too.
 pub fn start(handle: HandleId) -> Result<Status, Status> {
+    super::with_edge(Service::StartImage, |edge| {
+        edge.hook_runtime();
+        Ok(())
+    })?;
     let (status, data) = run(handle)?;
     release(data);
     Ok(status)

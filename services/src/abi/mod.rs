@@ -71,10 +71,6 @@ pub unsafe fn start(boot: Boot, machine: Machine, resident: Handoff) {
         resident: Resident(resident),
     });
     table::publish();
-    let _ = with_edge(Service::Firmware, |edge| {
-        edge.hook_runtime();
-        Ok(())
-    });
 }
 
 /// Runs `call` on the whole edge, for the boot service named `service`.
