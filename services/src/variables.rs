@@ -178,6 +178,8 @@ impl<F: Storage, const N: usize> Variables<F, N> {
             } = variable;
             last = variable.key();
             match (free.checked_sub(variable.size()), last) {
+                // The firmware's own, which none on the disk takes the place of.
+                (_, Some(key)) if self.memory.find(key).is_some() => {}
                 (Some(rest), Some(key)) => {
                     free = rest;
                     if really {

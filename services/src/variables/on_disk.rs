@@ -237,6 +237,19 @@ fn nothing_is_taken_that_could_not_be_kept() {
 }
 
 #[test]
+fn nothing_on_a_disk_takes_the_place_of_the_firmwares_own() {
+    let mut store = Store::blank();
+    store.put("Own", RT, 100).unwrap();
+    store.put("Kept", RT, 100).unwrap();
+    let own = utf16("Own");
+    let memory = &mut store.0.memory;
+    memory.put(key(&own), VOLATILE, b"true", false).unwrap();
+    store.0.exit_boot_services();
+    assert_eq!(store.size(Phase::Runtime, "Own"), Some(4));
+    assert_eq!(store.size(Phase::Runtime, "Kept"), Some(100));
+}
+
+#[test]
 fn a_store_that_is_too_full_keeps_what_fits_and_says_so() {
     let mut full = Store::blank();
     full.0.flash_mut().unwrap().outlives_boot = true;
