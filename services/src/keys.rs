@@ -93,7 +93,7 @@ const fn key(unicode_char: u16) -> InputKey {
 fn sequence(more: &mut dyn FnMut() -> Option<u8>) -> Option<u16> {
     let mut number = 0_u16;
     // No terminal sends a longer one.
-    for _ in 0..32 {
+    for _ in 0..8 {
         match more()? {
             digit @ b'0'..=b'9' => {
                 let digit = u16::from(digit.saturating_sub(b'0'));
