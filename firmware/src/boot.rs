@@ -2,6 +2,7 @@
 
 use crate::arch::{self, image, protection, random, time};
 use crate::console::{info, warning};
+use crate::phases::{self, Phase};
 use crate::platform::fw_cfg::FwCfg;
 use crate::platform::payload::{self, Kernel};
 use crate::platform::tables::{self, Published};
@@ -103,8 +104,8 @@ failure_from! {
 }
 
 /// Takes the words that are ours out of the kernel's command line and does what
-/// they say. `start` is the time stamp from which a trace counts.
-pub fn obey(command_line: &mut Vec<u8>, start: u64) {
+/// they say. A trace counts from our first instruction.
+pub fn obey(command_line: &mut Vec<u8>) {
     let options = options::take(command_line);
     if options.trace {
         info!("trace, {} time stamps in a millisecond", time::hz() / 1000);
@@ -112,7 +113,7 @@ pub fn obey(command_line: &mut Vec<u8>, start: u64) {
     if options.denied != 0 || !options.denials.is_empty() {
         warning!("services fail, as asked; for a GUID or with a status until ExitBootServices");
     }
-    abi::configure_trace(options, start);
+    abi::configure_trace(options, phases::stamp(Phase::Reset));
 }
 
 /// Brings the kernel's bytes into memory.

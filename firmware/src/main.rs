@@ -45,12 +45,11 @@ extern "C" fn main(start_info: u64, entered: u64) -> ! {
 }
 
 fn walk(start_info: u64) -> Result<(), Failure> {
-    let start = arch::time::tsc();
     // For good: nobody comes back here but to stop.
     let mut platform = ManuallyDrop::new(platform::discover(start_info)?);
     phases::mark(Phase::Platform);
     announce(&platform);
-    boot::obey(&mut platform.command_line, start);
+    boot::obey(&mut platform.command_line);
     let mut memory = platform.memory_map(entry::occupied())?;
     arch::paging::map_ram(&mut memory)?;
     let acpi = platform::tables::acpi(&platform, &mut memory)?;

@@ -65,6 +65,11 @@ pub fn mark(phase: Phase) {
     set(phase, tsc());
 }
 
+/// When `phase` was; 0 before.
+pub fn stamp(phase: Phase) -> u64 {
+    STAMPS[phase as usize].load(Relaxed)
+}
+
 /// Notes when `phase` was.
 pub fn set(phase: Phase, stamp: u64) {
     STAMPS[phase as usize].store(stamp, Relaxed);
@@ -82,7 +87,7 @@ pub fn publish() {
         return;
     };
     for (name, phase) in TIMES {
-        let stamp = STAMPS[phase as usize].load(Relaxed);
+        let stamp = stamp(phase);
         let microseconds = stamp / megahertz.max(1);
         let value = text::load_options(alloc::format!("{microseconds}").as_bytes());
         let name = text::load_options(name.as_bytes());

@@ -44,6 +44,14 @@ pub fn load_options(command_line: &[u8]) -> Vec<u16> {
     units
 }
 
+/// Text from a host. Where it is no UTF-8, each byte is a character of Latin-1, so
+/// that nothing is lost.
+#[inline(never)]
+pub fn of_bytes(bytes: &[u8]) -> String {
+    let each = || bytes.iter().map(|byte| char::from(*byte)).collect();
+    core::str::from_utf8(bytes).map_or_else(|_| each(), Into::into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +60,12 @@ mod tests {
     fn lone_surrogates_are_replaced() {
         assert_eq!(decode(&[0x41, 0xd800, 0x42]), "A\u{fffd}B");
         assert_eq!(decode(&[0xd83d, 0xde00]), "\u{1f600}");
+    }
+
+    #[test]
+    fn bytes_are_text_whatever_they_are() {
+        assert_eq!(of_bytes("gr\u{fc}n".as_bytes()), "gr\u{fc}n");
+        assert_eq!(of_bytes(b"gr\xfcn"), "gr\u{fc}n");
     }
 
     #[test]

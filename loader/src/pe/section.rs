@@ -122,7 +122,7 @@ impl SectionName {
 
 impl fmt::Display for SectionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().escape_ascii().fmt(f)
+        crate::Printed(self.as_bytes()).fmt(f)
     }
 }
 

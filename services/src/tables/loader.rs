@@ -10,6 +10,7 @@ use crate::physical::Physical;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use ovmf_lite_loader::Printed;
 
 /// Size of one command in bytes.
 const ENTRY: usize = 128;
@@ -124,7 +125,7 @@ pub enum Problem {
 /// A name from the host, with nothing in it that a console would take for a
 /// command.
 fn printed(name: &str) -> impl fmt::Display {
-    name.as_bytes().escape_ascii()
+    Printed(name.as_bytes())
 }
 
 impl fmt::Display for Error {

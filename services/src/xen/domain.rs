@@ -58,7 +58,7 @@ pub fn read(store: &Store<impl Link>) -> Result<Domain, Error> {
 }
 
 fn text(bytes: alloc::vec::Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+    crate::text::of_bytes(&bytes)
 }
 
 fn level(value: String) -> Level {

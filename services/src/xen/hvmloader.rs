@@ -9,6 +9,7 @@ use crate::physical::Physical;
 use crate::tables::{checksum, get};
 use alloc::vec::Vec;
 use core::fmt;
+use ovmf_lite_loader::Printed;
 
 /// Where the block lies.
 pub const ADDRESS: u64 = 0x1000;
@@ -46,7 +47,7 @@ impl fmt::Display for Error {
                 f,
                 "expected XenHVMOVMF, found {}: start the flash image with \
                  bios=\"ovmf\" and bios_path_override=",
-                found.escape_ascii()
+                Printed(found)
             ),
             Self::Length(found) => write!(f, "expected {LENGTH} bytes, found {found}"),
             Self::Checksum(found) => {

@@ -398,9 +398,8 @@ fn decimal(text: &[u8]) -> Option<u32> {
     number.filter(|_| !digits.is_empty())
 }
 
-#[inline(never)]
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(without_nul(bytes)).into_owned()
+    crate::text::of_bytes(without_nul(bytes))
 }
 
 #[cfg(test)]

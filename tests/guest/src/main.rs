@@ -15,7 +15,7 @@
 //! `broken=`, `clock`, `violate=`, `keys`, `stamp` and `store=` are explained in
 //! `reset.rs`, `broken.rs`, `time.rs`, `protection.rs`, `input.rs`, `space.rs` and
 //! `store.rs`. `hosted` says that a host keeps the variables, which has its own,
-//! and `traced` that the firmware traces calls.
+//! `varstored` that it is that one, and `traced` that the firmware traces calls.
 //!
 //! Refuses: to go on to ExitBootServices when a boot service is broken.
 #![no_std]

@@ -39,7 +39,7 @@ pub fn run(case: &Case) -> Result<()> {
     stage.step("chmod +x varstored");
     for (name, words) in [
         ("without", "application"),
-        ("application", "application hosted"),
+        ("application", "application hosted varstored"),
         ("mute", "application"),
     ] {
         stage.domain(&application(name, words));
