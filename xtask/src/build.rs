@@ -119,10 +119,22 @@ pub fn runtime_image() -> Result<PathBuf> {
 }
 
 fn compile_firmware(runtime: &Path) -> Result<PathBuf> {
+    // Panics name their place: without the path of this machine's crates, so that
+    // everybody builds the same bytes.
+    let crates = cargo_home().join("registry/src/");
+    let remap = format!("--remap-path-prefix={}=", crates.display());
+    let flags = format!("target.x86_64-unknown-none.rustflags=[{remap:?}]");
     compile("ovmf-lite", "x86_64-unknown-none", "release", |cargo| {
+        cargo.args(["--config", &flags]);
         cargo.env("OVMF_LITE_RUNTIME_IMAGE", runtime);
     })?;
     Ok(workspace::target().join("x86_64-unknown-none/release/ovmf-lite"))
+}
+
+/// Where cargo has the sources of crates.
+fn cargo_home() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    std::env::var_os("CARGO_HOME").map_or_else(|| home().join(".cargo"), PathBuf::from)
 }
 
 fn compile(
