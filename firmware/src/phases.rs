@@ -80,9 +80,13 @@ pub fn show() {
     WANTED.store(true, Relaxed);
 }
 
-/// Tells the operating system, which is about to be entered. It can do without.
-pub fn publish() {
+/// The operating system is about to be entered. It is told if it costs little: it
+/// can do without.
+pub fn started(tell: bool) {
     mark(Phase::Started);
+    if !tell {
+        return;
+    }
     let Some(megahertz) = time::known_hz().map(|hz| hz / 1_000_000) else {
         return;
     };
