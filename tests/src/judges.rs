@@ -87,7 +87,7 @@ fn make_grub(directory: &Path, image: &Path) -> Result<()> {
 /// protocol, from OVMF as well.
 ///
 /// # Errors
-/// When it does not get to its fifth test, or finds an error.
+/// When it does not get beyond its first four tests, or finds an error.
 pub fn memtest(bench: &Bench) -> Result<()> {
     let image = debian::fetch(Suite::Trixie, "memtest86+")?.join("boot/memtest86+x64.efi");
     let machine = Machine {
@@ -98,8 +98,16 @@ pub fn memtest(bench: &Bench) -> Result<()> {
         let mut counts = console.split("Errors: ").skip(1);
         counts.all(|count| count.starts_with("0 "))
             && console.contains("Standard PC (Q35")
-            && console.contains("#4  [Moving inversions")
+            && memtests(console).any(|number| number >= 4)
     })
+}
+
+/// The numbers of the tests that memtest86+ says it runs, as in
+/// `#6  [Moving inversions, 64 bit pattern]`. It writes to a serial line every
+/// other second, so a test that is over sooner is never named.
+fn memtests(console: &str) -> impl Iterator<Item = u32> + '_ {
+    let named = console.split('#').skip(1);
+    named.filter_map(|text| text.split_once('[')?.0.trim().parse().ok())
 }
 
 /// efitools' HelloWorld draws its box.
