@@ -174,6 +174,7 @@ fn machine() -> Machine {
 /// Boot services end: no interrupt comes any more, and every device is given back.
 fn quiesce() {
     arch::quiesce();
+    phases::end();
     xen::disk::close();
 }
 

@@ -3,7 +3,7 @@
 //! Hosts list ranges in any order, some of them empty or on top of each other.
 //! Where two disagree the one that is not RAM counts.
 
-use crate::memory::{Error, MemoryMap, PhysAddr};
+use crate::memory::{Error, MemoryMap, PAGE_SIZE, PhysAddr};
 use crate::tables::get;
 use alloc::vec::Vec;
 use uefi_raw::table::boot::MemoryType;
@@ -39,6 +39,18 @@ impl Region {
             .and_then(|offset| offset.checked_add(length))
             .is_some_and(|end| end <= self.bytes)
     }
+}
+
+/// Whether no memory for anyone to use is in the page at `address`: a place for what
+/// a host makes appear.
+#[must_use]
+#[inline(never)]
+pub fn is_hole(regions: &[Region], address: u64) -> bool {
+    let taken = |region: &Region| {
+        let end = region.start.saturating_add(region.bytes);
+        region.is_ram() && region.start < address.saturating_add(PAGE_SIZE) && end > address
+    };
+    !regions.iter().any(taken)
 }
 
 /// The ranges in a table of entries of `stride` bytes: address, length, type,
@@ -116,6 +128,21 @@ mod tests {
                 ]
             );
         }
+    }
+
+    #[test]
+    fn a_hole_is_a_page_without_memory() {
+        let ty = MemoryType::CONVENTIONAL;
+        let at = |start, bytes, ty| Region { start, bytes, ty };
+        let regions = [
+            at(0x1000, 0x1001, ty),
+            at(0x5fff, 1, ty),
+            at(0x7000, 0x1000, MemoryType::RESERVED),
+        ];
+        let holes = (0..9).map(|page| page * PAGE_SIZE);
+        let holes = holes.filter(|page| is_hole(&regions, *page));
+        assert!(holes.eq([0, 0x3000, 0x4000, 0x6000, 0x7000, 0x8000]));
+        assert!(is_hole(&regions, !0xfff));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! SetVirtualAddressMap and ConvertPointer (UEFI 2.11 §8.4.1-8.4.2).
 //!
 //! Promises to convert the pointers in the UEFI tables and the addresses of
-//! registers, flash and the host's device, or to change nothing. Of the map only the descriptors
-//! matter that contain this image and these: operating systems pass descriptors of
-//! memory that is not the firmware's, merged, retyped, or with addresses that
-//! make no sense, and none of them is judged.
+//! registers, flash and the host's device, or to change nothing. Of the map only
+//! the descriptors matter that contain this image and these: operating systems pass
+//! descriptors of memory that is not the firmware's, merged, retyped, or with
+//! addresses that make no sense, and none of them is judged.
 //!
 //! The new addresses are not used here: they may not be mapped yet. Those who had
 //! an event for it are told first, and may convert their pointers meanwhile.

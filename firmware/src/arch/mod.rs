@@ -13,7 +13,12 @@ pub mod random;
 pub mod smp;
 pub mod time;
 
+use core::arch::x86_64::__cpuid;
 use x86_64::instructions::{hlt, interrupts};
+
+/// In ECX of CPUID leaf 1: a hypervisor is there, and has leaves of its own from
+/// 0x40000000 on (Intel SDM vol. 2 CPUID).
+const CPUID_HYPERVISOR: u32 = 1 << 31;
 
 /// The entry code has mapped every address below this one.
 pub const MAPPED_AT_ENTRY: u64 = 4 << 30;
@@ -24,12 +29,16 @@ pub fn init() {
     heap::init();
 }
 
+/// Whether a hypervisor says that it is there.
+pub fn has_hypervisor() -> bool {
+    __cpuid(1).ecx & CPUID_HYPERVISOR != 0
+}
+
 /// No interrupt from here on. The firmware never enables one; a program it
 /// started may have, and the kernel wants none (its stub sets no IDT before it
 /// jumps to the kernel).
 pub fn quiesce() {
     interrupts::disable();
-    crate::phases::end();
 }
 
 /// Stops this processor for good.

@@ -47,11 +47,9 @@ pub fn known_hz() -> Option<u64> {
 const CPUID_TSC: u32 = 0x15;
 const HYPERVISOR: u32 = 0x4000_0000;
 const HYPERVISOR_TSC_KHZ: u32 = 0x4000_0010;
-const CPUID_HYPERVISOR: u32 = 1 << 31;
 
 fn told() -> Option<u64> {
-    let hypervisor = __cpuid(1).ecx & CPUID_HYPERVISOR != 0;
-    if hypervisor && __cpuid(HYPERVISOR).eax >= HYPERVISOR_TSC_KHZ {
+    if super::has_hypervisor() && __cpuid(HYPERVISOR).eax >= HYPERVISOR_TSC_KHZ {
         let khz = __cpuid(HYPERVISOR_TSC_KHZ).eax;
         return (khz != 0).then_some(u64::from(khz) * 1000);
     }

@@ -2,8 +2,9 @@
 //! one 64-bit entry.
 //!
 //! When `start64` calls [`crate::main`] we know that: the image runs at its
-//! link address, its bss is zero but for what is marked `uncleared`, the first 4 GiB are mapped one to one,
-//! interrupts are off, SSE works, and the stack below is ours alone.
+//! link address, its bss is zero but for what is marked `uncleared`, the first
+//! 4 GiB are mapped one to one, interrupts are off, SSE works, and the stack below
+//! is ours alone.
 
 use core::arch::global_asm;
 

@@ -3,9 +3,8 @@
 //
 // PVH loaders enter here, too (Xen docs/misc/pvh.pandoc): EBX points to
 // hvm_start_info; from the reset vector it is 0, and EBP:ESI the time stamp at
-// reset. Nothing else is known, and
-// selectors may have no descriptors behind them: no segment register is loaded
-// before our own descriptor table is.
+// reset. Nothing else is known, and selectors may have no descriptors behind
+// them: no segment register is loaded before our own descriptor table is.
 
 .section .note.pvh, "a", @note
 .balign 4

@@ -382,12 +382,8 @@ impl Platform {
         let list = fw_cfg.read_file("etc/hardware-info").ok()?;
         let address = uefi_vars::find(&list)?;
         let end = address.checked_add(PAGE_SIZE)?;
-        let taken = |region: &Region| {
-            region.start < end && region.start.saturating_add(region.bytes) > address
-        };
         let usable = address % PAGE_SIZE == 0 && end <= arch::MAPPED_AT_ENTRY;
-        let free = !self.regions.iter().any(|r| r.is_ram() && taken(r));
-        (usable && free).then_some(address)
+        (usable && e820::is_hole(self.regions, address)).then_some(address)
     }
 
     /// The clock, and where it counts from. Xen's PVH domains have none but the

@@ -6,15 +6,15 @@
 //! kernel can connect to them; that nothing is written behind the store; and
 //! that every page lent is ours again, or else says so.
 
+use super::Xen;
 use super::grants::{self, Grants};
 use super::hypercall::Parameter;
 use super::link::Page;
-use super::{Xen, is_hole};
 use crate::arch::ram;
 use crate::console::warning;
 use alloc::string::String;
 use core::fmt::Display;
-use ovmf_lite_services::e820::Region;
+use ovmf_lite_services::e820::{Region, is_hole};
 use ovmf_lite_services::memory::{MemoryMap, PAGE_SIZE, Placement};
 use ovmf_lite_services::resident;
 use ovmf_lite_services::variables::Layout;

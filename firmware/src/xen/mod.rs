@@ -14,20 +14,18 @@ pub use hypercall::Refused;
 pub use link::Page;
 
 use crate::arch::once::Once;
-use crate::arch::time;
+use crate::arch::{self, time};
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 use hypercall::Parameter;
 use link::Shared;
-use ovmf_lite_services::e820::Region;
+use ovmf_lite_services::e820::{Region, is_hole};
 use ovmf_lite_services::memory::PAGE_SIZE;
 use ovmf_lite_services::resident::{Hypercall, Moment};
 use ovmf_lite_services::xen::console::Console;
 use ovmf_lite_services::xen::domain::{self, Domain};
 use ovmf_lite_services::xen::xenstore::{self, Store};
 
-/// CPUID 1 ECX: there is a hypervisor.
-const CPUID_HYPERVISOR: u32 = 1 << 31;
 /// Xen's leaves start at one of these: further up where it also poses as another
 /// hypervisor.
 const LEAVES: core::ops::Range<u32> = 0x4000_0000..0x4001_0000;
@@ -71,7 +69,7 @@ pub fn get() -> Option<Xen> {
 }
 
 fn detect() -> Option<Xen> {
-    if __cpuid(1).ecx & CPUID_HYPERVISOR == 0 {
+    if !arch::has_hypervisor() {
         return None;
     }
     // Each CPUID leaves the guest. A hypervisor's first leaf names its last one,
@@ -125,13 +123,4 @@ impl Xen {
         let _ = self.unmap(frame);
         shared
     }
-}
-
-/// Whether no RAM is in the page at `address`.
-fn is_hole(regions: &[Region], address: u64) -> bool {
-    let taken = |region: &Region| {
-        let end = region.start.saturating_add(region.bytes);
-        region.is_ram() && region.start < address + PAGE_SIZE && end > address
-    };
-    !regions.iter().any(taken)
 }

@@ -29,6 +29,20 @@ const NUMBER_OF_DIRECTORIES: usize = DATA_DIRECTORIES - 4;
 /// What the format has names for.
 const MAX_DIRECTORIES: u32 = 16;
 
+/// Offsets of fields in the optional header (Microsoft PE Format, "Optional Header
+/// Standard Fields" and "Windows-Specific Fields" of PE32+).
+const ADDRESS_OF_ENTRY_POINT: usize = 16;
+const IMAGE_BASE: usize = 24;
+const SECTION_ALIGNMENT: usize = 32;
+const SIZE_OF_IMAGE: usize = 56;
+const SIZE_OF_HEADERS: usize = 60;
+const SUBSYSTEM: usize = 68;
+
+/// Numbers of data directories.
+const IMPORT_TABLE: u32 = 1;
+const CERTIFICATE_TABLE: u32 = 4;
+const BASE_RELOCATION_TABLE: u32 = 5;
+
 /// The loader of Windows stops here as well (Microsoft PE Format, "COFF File
 /// Header"); it bounds the memory a hostile file can make us use.
 const MAX_SECTIONS: u16 = 96;
@@ -72,19 +86,19 @@ impl<'a> Headers<'a> {
         coff: &CoffHeader,
         optional: &OptionalHeader<'_>,
     ) -> Result<Self, Error> {
-        let size_of_headers = optional.number(60);
+        let size_of_headers = optional.number(SIZE_OF_HEADERS);
         Ok(Self {
             bytes: slice(file, Part::Headers, 0, size_of_headers as usize)?,
             section_table: section_table.as_chunks().0,
-            relocations: optional.directory(5),
-            certificates: optional.directory(4),
-            size_of_image: optional.number(56),
-            section_alignment: optional.number(32),
-            entry: optional.number(16),
-            image_base: u64::from_le_bytes(optional.field(24)),
-            subsystem: Subsystem(u16::from_le_bytes(optional.field(68))),
+            relocations: optional.directory(BASE_RELOCATION_TABLE),
+            certificates: optional.directory(CERTIFICATE_TABLE),
+            size_of_image: optional.number(SIZE_OF_IMAGE),
+            section_alignment: optional.number(SECTION_ALIGNMENT),
+            entry: optional.number(ADDRESS_OF_ENTRY_POINT),
+            image_base: u64::from_le_bytes(optional.field(IMAGE_BASE)),
+            subsystem: Subsystem(u16::from_le_bytes(optional.field(SUBSYSTEM))),
             relocations_stripped: coff.characteristics & IMAGE_FILE_RELOCS_STRIPPED != 0,
-            imports: optional.directory(1).size != 0,
+            imports: optional.directory(IMPORT_TABLE).size != 0,
         })
     }
 
