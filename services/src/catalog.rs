@@ -3,7 +3,7 @@
 //!
 //! A *slot* is a number for each function pointer of the two service tables and
 //! of our own protocols, in the order of those structures (UEFI 2.11 §4.4, §4.5,
-//! §12.3, §12.4, §13.2). Names are those of the specification, without `EFI_` and
+//! §12.2-12.4, §13.2, §37.5, §37.7). Names are those of the specification, without `EFI_` and
 //! `_PROTOCOL`.
 
 use crate::guids::{number, same};
@@ -21,8 +21,14 @@ pub const OUTPUT: usize = 58;
 pub const INPUT: usize = 67;
 /// The slot of LOAD_FILE2.
 pub const LOAD_FILE2: usize = 69;
+/// First slot of SIMPLE_TEXT_INPUT_EX, whose third word is an event and no function.
+pub const INPUT_EX: usize = 70;
+/// First slot of RNG.
+pub const RNG: usize = 76;
+/// First slot of MEMORY_ATTRIBUTE.
+pub const MEMORY_ATTRIBUTE: usize = 78;
 /// Number of slots.
-pub const SLOTS: usize = 70;
+pub const SLOTS: usize = 81;
 
 /// Defines a number for each service, and a line for each slot.
 macro_rules! services {
@@ -37,12 +43,12 @@ macro_rules! services {
             Firmware,
         }
 
-        /// A line for each slot: its name, a space, then what its arguments are, a letter each: `x` a number,
-        /// handle or address, `b` and `w` one of 8 and 32 bits, `n` and `d` the address
-        /// of one of 64 and 32 bits that is written, `g` the address of a GUID, `s` of a
-        /// string, `v` pairs of GUID and interface up to a null, `a` an allocation type,
-        /// `t` a memory type, `e` a status. Behind them `-`: returns no status; `!`: does
-        /// not return.
+        /// A line for each slot: its name, a space, then what its arguments are, a
+        /// letter each: `x` a number, handle or address, `b` and `w` one of 8 and 32
+        /// bits, `n` and `d` the address of one of 64 and 32 bits that is written, `g`
+        /// the address of a GUID, `s` of a string, `v` pairs of GUID and interface up to
+        /// a null, `a` an allocation type, `t` a memory type, `e` a status. Behind them
+        /// `-`: returns no status; `!`: does not return.
         static SERVICES: &str = concat!(
             $(stringify!($name), " ", $kinds, "\n",)*
             "SimpleTextOutput.Reset xb\n",
@@ -57,6 +63,17 @@ macro_rules! services {
             "SimpleTextInput.Reset xb\n",
             "SimpleTextInput.ReadKeyStroke xd\n",
             "LoadFile2.LoadFile xxbnx\n",
+            "SimpleTextInputEx.Reset xb\n",
+            "SimpleTextInputEx.ReadKeyStrokeEx xd\n",
+            "reserved \n",
+            "SimpleTextInputEx.SetState xx\n",
+            "SimpleTextInputEx.RegisterKeyNotify xxxn\n",
+            "SimpleTextInputEx.UnregisterKeyNotify xx\n",
+            "Rng.GetInfo xnx\n",
+            "Rng.GetRNG xgxx\n",
+            "MemoryAttribute.GetMemoryAttributes xxxn\n",
+            "MemoryAttribute.SetMemoryAttributes xxxx\n",
+            "MemoryAttribute.ClearMemoryAttributes xxxx\n",
         );
     };
 }
@@ -314,7 +331,10 @@ mod tests {
 
     use super::*;
     use core::mem::offset_of;
-    use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
+    use uefi_raw::protocol::console::{
+        SimpleTextInputExProtocol, SimpleTextInputProtocol, SimpleTextOutputProtocol,
+    };
+    use uefi_raw::protocol::memory_protection::MemoryAttributeProtocol;
     use uefi_raw::table::boot::BootServices;
     use uefi_raw::table::runtime::RuntimeServices;
 
@@ -350,6 +370,21 @@ mod tests {
         let input = 8 * (slot("SimpleTextInput.ReadKeyStroke").unwrap() - INPUT);
         assert_eq!(offset_of!(SimpleTextInputProtocol, read_key_stroke), input);
         assert_eq!(slot("LoadFile2.LoadFile"), Some(LOAD_FILE2));
+        let input_ex = |name| 8 * (slot(name).unwrap() - INPUT_EX);
+        assert_eq!(
+            offset_of!(SimpleTextInputExProtocol, set_state),
+            input_ex("SimpleTextInputEx.SetState")
+        );
+        let last = input_ex("SimpleTextInputEx.UnregisterKeyNotify");
+        assert_eq!(size_of::<SimpleTextInputExProtocol>() - 8, last);
+        assert_eq!(service(INPUT_EX + 2), ("reserved", ""));
+        assert_eq!(slot("Rng.GetInfo"), Some(RNG));
+        let clear = slot("MemoryAttribute.ClearMemoryAttributes").unwrap();
+        assert_eq!(
+            offset_of!(MemoryAttributeProtocol, clear_memory_attributes),
+            8 * (clear - MEMORY_ATTRIBUTE)
+        );
+        assert_eq!(clear, SLOTS - 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use ovmf_lite_services::catalog;
 use xtask::build;
 use xtask::qemu::{Files, Machine};
 use xtask::trace::Trace;
@@ -114,6 +115,13 @@ pub fn application(bench: &Bench) -> Result<()> {
         "CopyMem",
     ] {
         ensure!(services.contains(service), "expected a call of {service}");
+    }
+    // All functions of our protocols but LoadFile2's: there is no initrd.
+    for (slot, (function, _)) in (catalog::OUTPUT..catalog::SLOTS).map(|s| (s, catalog::service(s)))
+    {
+        let called = services.contains(function);
+        let none = slot == catalog::LOAD_FILE2 || function == "reserved";
+        ensure!(called != none, "expected a call of {function}: {}", !none);
     }
     let nested = trace.calls.iter().any(|call| call.depth > 0);
     ensure!(nested, "expected calls within StartImage");

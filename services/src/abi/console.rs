@@ -5,7 +5,7 @@
 //!
 //! | EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL | 12.4 | ConOut and StdErr | serial port or Xen's console, and debug consoles; mode 0, 80 by 25, ANSI |
 
-use super::{Alleged, input, machine, status, trace, with_edge};
+use super::{Alleged, input, machine, protocols, status, trace, with_edge};
 use crate::catalog;
 use crate::catalog::Service;
 use crate::handles::Interface;
@@ -48,11 +48,9 @@ static OUTPUT: Fixed<SimpleTextOutputProtocol> = Fixed(SimpleTextOutputProtocol 
 pub fn publish() -> Result<(), Status> {
     let output = trace::published(&raw const OUTPUT.0, catalog::OUTPUT, 9).cast_mut();
     let (input_handle, input) = input::publish()?;
+    let interface = Interface(output.expose_provenance());
+    let output_handle = protocols::publish(&[(SimpleTextOutputProtocol::GUID, interface)])?;
     with_edge(Service::Firmware, |edge| {
-        let interface = Interface(output.expose_provenance());
-        let handles = &mut edge.boot.handles;
-        let output_handle = handles.install(None, SimpleTextOutputProtocol::GUID, interface);
-        let output_handle = output_handle.map_err(status::from)?;
         edge.update_table(|table| {
             table.stdin_handle = input_handle;
             table.stdin = input;

@@ -104,9 +104,7 @@ pub fn load_from(
 
 /// Frees what was allocated for an image; nothing can be done about an error.
 fn free(start: PhysAddr, pages: PageCount) {
-    let _ = with(Service::LoadImage, |boot| {
-        boot.memory.free(start, pages).map_err(status::from)
-    });
+    let _ = memory::free(start, pages);
 }
 
 /// Takes memory for the image: where it must be, or high, so that the low

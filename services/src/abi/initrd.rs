@@ -7,7 +7,7 @@
 //! | EFI_DEVICE_PATH_PROTOCOL | 10.2 | the initrd's handle | vendor media path `LINUX_EFI_INITRD_MEDIA_GUID` |
 //! | EFI_LOAD_FILE2_PROTOCOL | 13.2 | the initrd's handle, if there is one | copies from the host straight to the caller |
 
-use super::{Alleged, status, trace, with};
+use super::{Alleged, protocols, status, trace, with};
 use crate::catalog;
 use crate::catalog::Service;
 use crate::handles::Interface;
@@ -28,22 +28,17 @@ static LOAD_FILE2: LoadFile2Protocol = LoadFile2Protocol { load_file };
 /// Offers the initrd, if the host gave one. Without one there is no handle, and
 /// LocateDevicePath returns the `NOT_FOUND` that Linux insists on.
 pub fn publish() -> Result<(), Status> {
-    with(Service::Firmware, |boot| {
-        if boot.initrd.is_none() {
-            return Ok(());
-        }
-        let path = Interface((&raw const PATH).expose_provenance());
-        let load_file2 = trace::published(&raw const LOAD_FILE2, catalog::LOAD_FILE2, 1);
-        let load_file2 = Interface(load_file2.expose_provenance());
-        let handle = boot
-            .handles
-            .install(None, DevicePathProtocol::GUID, path)
-            .map_err(status::from)?;
-        boot.handles
-            .install(Some(handle), LoadFile2Protocol::GUID, load_file2)
-            .map_err(status::from)?;
-        Ok(())
-    })
+    if with(Service::Firmware, |boot| Ok(boot.initrd.is_none()))? {
+        return Ok(());
+    }
+    let path = (&raw const PATH).expose_provenance();
+    let load_file2 = trace::published(&raw const LOAD_FILE2, catalog::LOAD_FILE2, 1);
+    let load_file2 = Interface(load_file2.expose_provenance());
+    let both = [
+        (DevicePathProtocol::GUID, Interface(path)),
+        (LoadFile2Protocol::GUID, load_file2),
+    ];
+    protocols::publish(&both).map(drop)
 }
 
 unsafe extern "efiapi" fn load_file(

@@ -9,7 +9,7 @@
 //! | EFI_SIMPLE_TEXT_INPUT_PROTOCOL | 12.3 | ConIn | serial port or Xen's console; one byte a key, and the sequences of a VT100 for arrows, editing and function keys. Keys are looked for when somebody asks |
 //! | EFI_SIMPLE_TEXT_INPUT_EX_PROTOCOL | 12.2 | ConIn | shift keys and locks are not known: SetState is `EFI_UNSUPPORTED` |
 
-use super::{Alleged, machine, status, trace, with};
+use super::{Alleged, machine, protocols, status, trace, with};
 use crate::catalog;
 use crate::catalog::Service;
 use crate::events::{EventId, Notify};
@@ -94,23 +94,23 @@ pub(super) fn publish() -> Result<(Handle, *mut SimpleTextInputProtocol), Status
             .create(EventType::NOTIFY_WAIT, Tpl::NOTIFY, Some(notify), None);
         created.map_err(status::from)
     })?;
-    let protocols = Box::leak(Box::new(protocols(event.to_raw())));
-    let plain = trace::published(&raw const protocols.plain, catalog::INPUT, 2).cast_mut();
-    let extended = (&raw const protocols.extended).expose_provenance();
-    let both = [
+    let both = Box::leak(Box::new(both(event.to_raw())));
+    let plain = trace::published(&raw const both.plain, catalog::INPUT, 2).cast_mut();
+    let extended = trace::published(&raw const both.extended, catalog::INPUT_EX, 6);
+    let handle = protocols::publish(&[
         (
             SimpleTextInputProtocol::GUID,
             Interface(plain.expose_provenance()),
         ),
-        (SimpleTextInputExProtocol::GUID, Interface(extended)),
-    ];
-    let handle = with(Service::Firmware, |boot| {
-        boot.handles.install_all(None, &both).map_err(status::from)
-    })?;
+        (
+            SimpleTextInputExProtocol::GUID,
+            Interface(extended.expose_provenance()),
+        ),
+    ])?;
     Ok((handle.to_raw(), plain))
 }
 
-fn protocols(wait_for_key: Event) -> Protocols {
+fn both(wait_for_key: Event) -> Protocols {
     Protocols {
         plain: SimpleTextInputProtocol {
             reset: reset_plain,

@@ -160,10 +160,13 @@ pub(super) unsafe extern "efiapi" fn free_pool(buffer: *mut u8) -> Status {
 /// Frees pages that the firmware allocated before boot services were opened.
 pub fn give_back(pages: &'static mut [u8]) -> Result<(), Status> {
     let start = u64::try_from(pages.as_ptr().addr()).map_err(|_| Status::INVALID_PARAMETER)?;
+    free(PhysAddr(start), PageCount::covering(pages.len()))
+}
+
+/// Frees pages that the firmware allocated for itself.
+pub(super) fn free(start: PhysAddr, pages: PageCount) -> Result<(), Status> {
     with(Service::FreePages, |boot| {
-        boot.memory
-            .free(PhysAddr(start), PageCount::covering(pages.len()))
-            .map_err(status::from)
+        boot.memory.free(start, pages).map_err(status::from)
     })
 }
 

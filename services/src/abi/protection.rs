@@ -7,9 +7,9 @@
 //!
 //! | EFI_MEMORY_ATTRIBUTE_PROTOCOL | 37.7 | a handle of its own | pages of the identity map, whose large ones are split; 256 page tables at most; not the firmware's own memory: `EFI_ACCESS_DENIED`. All memory is readable, writable and executable until asked otherwise, and again when pages are freed |
 
-use super::{Alleged, status, with_edge};
+use super::{Alleged, protocols, status, trace, with_edge};
 use crate::boot::ProtectError;
-use crate::catalog::Service;
+use crate::catalog::{self, Service};
 use crate::handles::Interface;
 use crate::memory::{PAGE_SIZE, PageCount, PhysAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -33,12 +33,9 @@ const ALL: MemoryAttribute = MemoryAttribute::READ_PROTECT
 
 /// Puts the protocol into the handle database.
 pub fn publish() -> Result<(), Status> {
-    let address = (&raw const PROTECTION).expose_provenance();
-    with_edge(Service::Firmware, |edge| {
-        let handles = &mut edge.boot.handles;
-        let handle = handles.install(None, MemoryAttributeProtocol::GUID, Interface(address));
-        handle.map(drop).map_err(status::from)
-    })
+    let protection = trace::published(&raw const PROTECTION, catalog::MEMORY_ATTRIBUTE, 3);
+    let protection = Interface(protection.expose_provenance());
+    protocols::publish(&[(MemoryAttributeProtocol::GUID, protection)]).map(drop)
 }
 
 /// Everything may be done again with pages that were freed.

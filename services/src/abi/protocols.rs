@@ -22,6 +22,14 @@ pub(super) fn pointer(interface: Interface) -> *mut c_void {
     ptr::with_exposed_provenance_mut(interface.0)
 }
 
+/// Puts protocols of our own on a new handle.
+pub(super) fn publish(protocols: &[(Guid, Interface)]) -> Result<HandleId, Status> {
+    with(Service::Firmware, |boot| {
+        let handle = boot.handles.install_all(None, protocols);
+        handle.map_err(status::from)
+    })
+}
+
 /// A list in pool memory, for a service whose caller frees it.
 pub(super) fn list<T>(service: Service, values: &[T]) -> Result<*mut T, Status> {
     let bytes = size_of_val(values);

@@ -8,9 +8,9 @@
 //!
 //! | EFI_RNG_PROTOCOL | 37.5 | a handle of its own, if the processor has RDRAND or RDSEED | RDRAND as SP 800-90 CTR-256, RDSEED as raw |
 
-use super::{Alleged, machine, status, with_edge};
+use super::{Alleged, machine, protocols, status, trace};
 use crate::boot::Fill;
-use crate::catalog::Service;
+use crate::catalog::{self, Service};
 use crate::guids::same;
 use crate::handles::Interface;
 use uefi_raw::Status;
@@ -20,15 +20,12 @@ static RANDOM: RngProtocol = RngProtocol { get_info, get_rng };
 
 /// Puts the protocol into the handle database, if the processor has a generator.
 pub fn publish() -> Result<(), Status> {
-    let address = (&raw const RANDOM).expose_provenance();
-    with_edge(Service::Firmware, |edge| {
-        if edge.machine.random.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        let handles = &mut edge.boot.handles;
-        let handle = handles.install(None, RngProtocol::GUID, Interface(address));
-        handle.map(drop).map_err(status::from)
-    })
+    if known()?.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let random = trace::published(&raw const RANDOM, catalog::RNG, 2);
+    let random = Interface(random.expose_provenance());
+    protocols::publish(&[(RngProtocol::GUID, random)]).map(drop)
 }
 
 /// What [`Fill`]s there may be for, the default first.

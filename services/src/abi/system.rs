@@ -15,7 +15,7 @@ use core::convert::Infallible;
 use core::ffi::c_void;
 use core::{ptr, slice};
 use uefi_raw::table::boot::MemoryType;
-use uefi_raw::table::runtime::{ResetType, VariableAttributes};
+use uefi_raw::table::runtime::{ResetType, RuntimeServices, VariableAttributes};
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status};
 
@@ -165,17 +165,22 @@ pub(super) unsafe extern "efiapi" fn get_next_monotonic_count(count: *mut u64) -
     }
 }
 
+/// The runtime image's table as it is now.
+fn runtime_services(service: Service) -> Result<RuntimeServices, Status> {
+    let table = super::system_table(service)?;
+    // SAFETY: the table lies in the runtime image, which is always there.
+    let runtime = unsafe { (*table).runtime_services };
+    // SAFETY: so does this one; it is copied.
+    Ok(unsafe { runtime.read() })
+}
+
 /// Sets a variable that lasts until reset and can be read at run time, by
 /// SetVariable of the runtime image. `name` and `value` are UTF-16 with a final NUL.
 ///
 /// # Errors
 /// What SetVariable returns; `UNSUPPORTED` when boot services have ended.
 pub fn set_volatile(name: &[u16], vendor: &Guid, value: &[u16]) -> Result<(), Status> {
-    let table = super::system_table(Service::SetVariable)?;
-    // SAFETY: the table lies in the runtime image, which is always there.
-    let runtime = unsafe { (*table).runtime_services };
-    // SAFETY: so does this one.
-    let set = unsafe { (*runtime).set_variable };
+    let set = runtime_services(Service::SetVariable)?.set_variable;
     let attributes = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
     let (size, data) = (size_of_val(value), value.as_ptr().cast());
     // SAFETY: the name ends in a NUL, and the value has this size.
@@ -195,11 +200,7 @@ pub fn power_off() -> Result<Infallible, Status> {
 
 /// Ends the machine's run, by ResetSystem of the runtime image.
 pub(super) fn reset(kind: ResetType) -> Result<Infallible, Status> {
-    let table = super::system_table(Service::ResetSystem)?;
-    // SAFETY: the table lies in the runtime image, which is always there.
-    let runtime = unsafe { (*table).runtime_services };
-    // SAFETY: so does this one.
-    let reset = unsafe { (*runtime).reset_system };
+    let reset = runtime_services(Service::ResetSystem)?.reset_system;
     // SAFETY: the service needs no data for this.
     unsafe { reset(kind, Status::SUCCESS, 0, ptr::null()) }
 }

@@ -72,9 +72,11 @@ fn wanted() -> Option<&'static Wanted> {
 }
 
 impl Wanted {
+    /// Whether something is wanted of a slot: one without arguments is no function.
     fn concerns(&self, slot: usize) -> bool {
         let mut denials = self.options.denials.iter();
-        self.options.trace || self.denies(slot) || denials.any(|denial| denial.slot == slot)
+        let named = self.denies(slot) || denials.any(|denial| denial.slot == slot);
+        (self.options.trace || named) && !catalog::service(slot).1.is_empty()
     }
 
     /// Whether a service fails whatever it is asked.

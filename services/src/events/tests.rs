@@ -286,6 +286,18 @@ impl Model {
         }
     }
 
+    fn create(&mut self, id: EventId, kind: EventType, tpl: Tpl, group: bool) {
+        let (signalled, timer) = (false, None);
+        self.events.push(Modelled {
+            id,
+            kind,
+            tpl,
+            group,
+            signalled,
+            timer,
+        });
+    }
+
     fn next(&mut self, above: Tpl) -> Option<EventId> {
         let level = self.queue.iter().map(|(_, tpl)| tpl.0).max()?;
         let at = self.queue.iter().position(|(_, tpl)| tpl.0 == level)?;
@@ -307,18 +319,8 @@ fn apply(events: &mut Events, model: &mut Model, operation: Operation) {
     };
     match operation {
         Operation::Create(kind, tpl, group) => {
-            let id = events
-                .create(kind, tpl, notify(0), group.then_some(A))
-                .unwrap();
-            let (signalled, timer) = (false, None);
-            model.events.push(Modelled {
-                id,
-                kind,
-                tpl,
-                group,
-                signalled,
-                timer,
-            });
+            let id = events.create(kind, tpl, notify(0), group.then_some(A));
+            model.create(id.unwrap(), kind, tpl, group);
         }
         Operation::Close(at) => {
             if let Some(at) = pick(model, at) {

@@ -31,9 +31,7 @@ impl<'b> Page<'b> {
             ..Self::with(back_end)
         }
     }
-}
 
-impl<'b> Page<'b> {
     /// A page whose back end does this when it gets to run.
     pub fn with(back_end: &'b dyn Fn(&Page<'b>)) -> Self {
         Self {
