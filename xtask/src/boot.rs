@@ -5,7 +5,6 @@
 //! Every run but the one on a terminal has a time limit.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{IsTerminal, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -170,7 +169,7 @@ fn own_initrd(options: &Options, kernel: &Kernel, files: &Files) -> Result<Optio
         None => Purpose::Show,
     };
     let file = files.directory().join("initrd.cpio");
-    fs::write(&file, Guest::new(kernel, &[], &purpose)?.initramfs()?)?;
+    Guest::new(kernel, &[], &purpose)?.write_initramfs(&file)?;
     Ok(Some(file))
 }
 

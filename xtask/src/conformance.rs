@@ -152,7 +152,7 @@ fn prepare(name: &'static str, suite: Suite, files: &Files) -> Result<Prepared> 
     let kernel = Kernel::fetch(suite, PACKAGE)?;
     let initrd = files.directory().join(format!("{name}.cpio"));
     let purpose = Purpose::Command(judge::SCRIPT.into());
-    fs::write(&initrd, Guest::new(&kernel, &[], &purpose)?.initramfs()?)?;
+    Guest::new(&kernel, &[], &purpose)?.write_initramfs(&initrd)?;
     Ok(Prepared {
         name,
         kernel: kernel.image,

@@ -10,12 +10,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::workspace;
+use crate::{source, workspace};
 
 const PAGE: &str = "docs/COVERAGE.md";
 
@@ -373,28 +372,14 @@ fn called() -> Result<Vec<BTreeMap<String, u64>>> {
     Ok(calls.collect())
 }
 
-/// All Rust files below `directory`, in order.
+/// All Rust files below `directory`, in order, with what is in them.
 fn sources(directory: &str) -> Result<Vec<(String, String)>> {
-    let mut files = Vec::new();
-    collect(&workspace::root().join(directory), &mut files)?;
-    files.sort();
-    Ok(files)
-}
-
-fn collect(directory: &Path, files: &mut Vec<(String, String)>) -> Result<()> {
-    let entries =
-        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            files.push((path.display().to_string(), text));
-        }
-    }
-    Ok(())
+    let files = source::rust_files(&workspace::root().join(directory))?;
+    let sources = files.iter().map(|path| {
+        let path = path.to_str().context("a path is no UTF-8")?;
+        Ok((path.to_owned(), read(path)?))
+    });
+    sources.collect()
 }
 
 fn read(path: &str) -> Result<String> {

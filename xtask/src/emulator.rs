@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::debian::{self, Suite};
-use crate::host;
+use crate::{host, process};
 
 /// A QEMU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +100,15 @@ impl Emulator {
             Emulator::Ten => ten(),
         }
     }
+}
+
+/// What the host's QEMU says of its version.
+///
+/// # Errors
+/// When it does not.
+pub fn version() -> Result<String> {
+    let text = process::text(host::QEMU.command().arg("--version"))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn ten() -> Result<Invocation> {

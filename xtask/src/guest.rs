@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::debian::{self, Suite};
 use crate::host;
@@ -82,6 +82,15 @@ impl Guest {
     /// When a file is larger than the format can say.
     pub fn initramfs(&self) -> Result<Vec<u8>> {
         self.tree.initramfs()
+    }
+
+    /// Writes the guest as an initramfs to `file`.
+    ///
+    /// # Errors
+    /// As [`Self::initramfs`], or when it cannot be written.
+    pub fn write_initramfs(&self, file: &Path) -> Result<()> {
+        fs::write(file, self.initramfs()?)
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Writes the guest as an ext4 file system of `mebibytes` to `image`, by

@@ -44,7 +44,12 @@ pub fn check() -> Result<()> {
     bail!("{}", violations.join("\n"))
 }
 
-fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
+/// All files of Rust below `directory`, in order; not those of hidden directories or
+/// of cargo.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

@@ -198,7 +198,7 @@ fn boot(options: &Options, files: &Files) -> Result<String> {
     if initrd.is_none() && kernel.takes_initrd()? {
         let file = files.directory().join("initrd.cpio");
         let purpose = Purpose::Command("exit 0\n".into());
-        fs::write(&file, Guest::new(&kernel, &[], &purpose)?.initramfs()?)?;
+        Guest::new(&kernel, &[], &purpose)?.write_initramfs(&file)?;
         initrd = Some(file);
     }
     let machine = Machine {

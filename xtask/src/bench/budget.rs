@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::count::{self, Program};
+use super::count;
 use super::firmware::Firmware;
 use super::material::Material;
 use crate::{build, flash, workspace};
@@ -110,14 +110,10 @@ pub fn measure(flash_file: &Path) -> Result<Figures> {
         "image bytes".into(),
         u64::try_from(flash::occupied(&bytes))?,
     );
+    let files = super::files("budget")?;
+    let material = Material::new(files.directory())?;
     for model in ["microvm", "pc", "q35"] {
-        let probe = build::probe_image();
-        let program = Program {
-            kernel: &probe,
-            initrd: None,
-            extra: &[],
-        };
-        let probe = count::run(&firmware, model, &program, SHIFT)?;
+        let probe = count::run(&firmware, model, &material.probe(), SHIFT)?;
         let map = probe.map()?;
         figures.insert(format!("instructions {model}"), instructions(&probe)?);
         figures.insert(format!("descriptors {model}"), map.descriptors);
@@ -126,8 +122,6 @@ pub fn measure(flash_file: &Path) -> Result<Figures> {
             map.runtime_kib + map.tables_kib,
         );
     }
-    let files = super::files("budget")?;
-    let material = Material::new(files.directory())?;
     let probe = count::run(&firmware, "q35", &material.watched(), SHIFT)?;
     figures.insert("instructions kernel".into(), instructions(&probe)?);
     files.remove()?;

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use crate::trace::svg::escaped;
+
 const ROW: usize = 26;
 const LABEL: usize = 190;
 const BARS: usize = 380;
@@ -41,10 +43,6 @@ pub fn bars(title: &str, bars: &[Bar]) -> String {
         );
     }
     svg + "</svg>\n"
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::firmware::Firmware;
 use super::material::Material;
 use crate::accel::Accelerator;
 use crate::guest::{Guest, Purpose};
-use crate::qemu::{Console, Machine};
+use crate::qemu::{Console, Files, Machine};
 use crate::vm::{Echo, Vm};
 
 /// Never `efi=debug`: with it Linux keeps all boot services memory.
@@ -83,15 +83,12 @@ fn machine(
     model: &str,
     material: &Material,
     script: &str,
-    files: &crate::qemu::Files,
+    files: &Files,
     accelerator: Accelerator,
 ) -> Result<Machine> {
     let purpose = Purpose::Command(format!("echo {HERE}\n{script}"));
     let initrd = files.directory().join("initrd");
-    fs::write(
-        &initrd,
-        Guest::new(&material.kernel, &[], &purpose)?.initramfs()?,
-    )?;
+    Guest::new(&material.kernel, &[], &purpose)?.write_initramfs(&initrd)?;
     let machine = Machine {
         model: model.into(),
         memory: MEMORY.into(),

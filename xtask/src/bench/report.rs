@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::chart::{self, Bar};
 use super::{MAIN, Row};
 use crate::accel::Accelerator;
 use crate::debian::{self, Suite};
-use crate::{host, process};
+use crate::emulator;
 
 /// A figure of a row: its name in a sentence, the file of its chart, what it is,
 /// and its value, if it has one.
@@ -201,11 +201,6 @@ fn waited(nanoseconds: i64) -> String {
 
 /// What the figures were measured on, each with its name.
 fn machine(accelerator: Accelerator) -> Result<Vec<(String, String)>> {
-    let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
-    let qemu = host::QEMU.find().context("QEMU has vanished")?;
-    let qemu = first(process::text(
-        std::process::Command::new(qemu).arg("--version"),
-    )?);
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors
         .lines()
@@ -224,7 +219,7 @@ fn machine(accelerator: Accelerator) -> Result<Vec<(String, String)>> {
             "processor",
             format!("{count} × {}", model.unwrap_or("unknown")),
         ),
-        ("QEMU", qemu),
+        ("QEMU", emulator::version()?),
         ("instructions", "TCG, -icount, -cpu qemu64, 512 MiB".into()),
         (
             "times",

@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use ovmf_lite_services::catalog;
+use serde_json::{Map, Value, json};
 
 use super::{PROFILE, RUNTIME, Subject};
 use crate::accel::Accelerator;
-use crate::{host, process};
+use crate::emulator;
 
 const HEAD: &str = include_str!("head.md");
 const NOTES: &str = include_str!("notes.md");
@@ -57,12 +58,11 @@ pub fn write(
     subjects: &[Subject],
     accelerator: Accelerator,
 ) -> Result<[(&'static str, String); 2]> {
-    let qemu = process::text(host::QEMU.command().arg("--version"))?;
-    let qemu = qemu.lines().next().unwrap_or_default();
-    let text = page(subjects, qemu, accelerator)?;
+    let qemu = emulator::version()?;
+    let text = page(subjects, &qemu, accelerator)?;
     Ok([
         ("CONFORMANCE.md", text),
-        ("conformance.json", json(subjects, qemu)?),
+        ("conformance.json", json(subjects, &qemu)?),
     ])
 }
 
@@ -157,48 +157,29 @@ fn protocols(subjects: &[Subject]) -> Vec<String> {
 }
 
 fn json(subjects: &[Subject], qemu: &str) -> Result<String> {
-    let mut text = format!("{{\n  \"qemu\": {},\n  \"kernels\": [", quoted(qemu));
-    for (index, subject) in subjects.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let (name, version) = (quoted(&subject.name), quoted(&subject.version));
-        let calls = subject.trace.calls.len();
-        write!(
-            text,
-            "{comma}\n    {{\n      \"name\": {name},\n      \"linux\": {version},\n      \
-             \"calls\": {calls},\n      \"without\": {{"
-        )?;
-        for (index, (what, progress)) in subject.without.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let verdict = Verdict::of(subject, what);
-            let loss = progress.loss(&subject.whole).filter(|_| progress.init);
-            write!(
-                text,
-                "{comma}\n        {}: {{\"calls\": {}, \"verdict\": {}, \"reached\": {}, \
-                 \"lost\": {}, \"said\": {}}}",
-                quoted(what),
-                subject.count(what),
-                quoted(verdict.name()),
-                quoted(progress.words()),
-                quoted(&loss.unwrap_or_default()),
-                quoted(if progress.init { "" } else { &progress.last }),
-            )?;
-        }
-        text += "\n      }\n    }";
-    }
-    Ok(text + "\n  ]\n}\n")
+    let kernels: Vec<Value> = subjects.iter().map(kernel).collect();
+    let document = json!({ "qemu": qemu, "kernels": kernels });
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-/// A string of JSON (RFC 8259 §7).
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            control if control < ' ' => quoted += &format!("\\u{:04x}", u32::from(control)),
-            other => quoted.push(other),
-        }
-    }
-    quoted + "\""
+fn kernel(subject: &Subject) -> Value {
+    let without = subject.without.iter().map(|(what, progress)| {
+        let loss = progress.loss(&subject.whole).filter(|_| progress.init);
+        let cell = json!({
+            "calls": subject.count(what),
+            "verdict": Verdict::of(subject, what).name(),
+            "reached": progress.words(),
+            "lost": loss.unwrap_or_default(),
+            "said": if progress.init { "" } else { &progress.last },
+        });
+        (what.clone(), cell)
+    });
+    json!({
+        "name": subject.name,
+        "linux": subject.version,
+        "calls": subject.trace.calls.len(),
+        "without": without.collect::<Map<_, _>>(),
+    })
 }
 
 #[cfg(test)]
@@ -207,6 +188,8 @@ mod tests {
 
     #[test]
     fn strings_of_json_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\n"), r#""a\"b\\c\u000a""#);
+        let text = "a\"b\\c\n";
+        let document: Value = serde_json::from_str(&json(&[], text).unwrap()).unwrap();
+        assert_eq!(document["qemu"], text);
     }
 }

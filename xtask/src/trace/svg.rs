@@ -72,7 +72,8 @@ fn bar(trace: &Trace, call: &Call, y: usize, end: f64) -> String {
     )
 }
 
-fn escaped(text: &str) -> String {
+/// Text as the content of an element (XML 1.0 §2.4).
+pub fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;")
 }

@@ -210,7 +210,7 @@ fn initrd(options: &Options, kernel: &Kernel, directory: &Path) -> Result<Option
         None => Purpose::Show,
     };
     let file = directory.join("initrd.cpio");
-    fs::write(&file, Guest::new(kernel, &MODULES, &purpose)?.initramfs()?)?;
+    Guest::new(kernel, &MODULES, &purpose)?.write_initramfs(&file)?;
     Ok(Some(file))
 }
 
