@@ -3,7 +3,6 @@
 //! A failed run is explained by what was expected, the end of the console and a
 //! command line to try again.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -307,7 +306,7 @@ fn with_userspace(
     match system.root {
         Root::Initrd => {
             let initrd = directory.join("initrd.cpio");
-            fs::write(&initrd, guest.initramfs()?)?;
+            guest.write_initramfs(&initrd)?;
             machine.initrd = Some(initrd);
         }
         Root::Disk => {

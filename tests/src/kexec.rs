@@ -3,8 +3,6 @@
 //! the runtime services working all the same (Linux,
 //! arch/x86/kernel/kexec-bzimage64.c).
 
-use std::fs;
-
 use anyhow::Result;
 use xtask::guest::{Guest, Purpose};
 use xtask::kernel::Kernel;
@@ -39,7 +37,7 @@ pub fn run(bench: &Bench, release: Release) -> Result<()> {
     let files = Files::create(&format!("{name}-files"))?;
     let kernel = release.kernel()?;
     let initrd = files.directory().join("initrd");
-    fs::write(&initrd, first(&kernel)?.initramfs()?)?;
+    first(&kernel)?.write_initramfs(&initrd)?;
     let machine = Machine {
         kernel: Some(kernel.image),
         initrd: Some(initrd),

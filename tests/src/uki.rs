@@ -106,7 +106,7 @@ fn parts(directory: &Path, maker: Maker, words: &str, script: &str) -> Result<Pa
     let kernel = release.kernel()?;
     let guest = Guest::new(&kernel, &[], &Purpose::Command(script.to_owned()))?;
     let (initrd, command_line) = (directory.join("initrd"), directory.join("cmdline"));
-    fs::write(&initrd, guest.initramfs()?)?;
+    guest.write_initramfs(&initrd)?;
     fs::write(&command_line, words)?;
     Ok(Parts {
         stub,

@@ -180,9 +180,12 @@ pub fn has_option(guest: &Guest, word: &str) -> bool {
 }
 
 fn load(guest: &Guest, file: &mut [u8]) -> Result<Handle, Status> {
+    load_at(guest, ptr::null_mut(), file.as_mut_ptr(), file.len())
+}
+
+fn load_at(guest: &Guest, path: *mut u8, source: *mut u8, size: usize) -> Result<Handle, Status> {
     let mut handle = ptr::null_mut();
-    let (source, size) = (file.as_mut_ptr().cast(), file.len());
-    let path = ptr::null_mut();
+    let (path, source) = (path.cast(), source.cast());
     match guest.load_image(
         Boolean::FALSE,
         guest.handle,
@@ -267,21 +270,8 @@ fn load_from(
     path: &mut [u8; 24],
     file: Option<&mut [u8]>,
 ) -> Result<Handle, Status> {
-    let mut handle = ptr::null_mut();
-    let path = path.as_mut_ptr().cast();
     let (source, size) = file.map_or((ptr::null_mut(), 0), |file| (file.as_mut_ptr(), file.len()));
-    let source = source.cast();
-    match guest.load_image(
-        Boolean::FALSE,
-        guest.handle,
-        path,
-        source,
-        size,
-        &mut handle,
-    ) {
-        Status::SUCCESS => Ok(handle),
-        status => Err(status),
-    }
+    load_at(guest, path.as_mut_ptr(), source, size)
 }
 
 /// Loads from [`PATH`] and compares the path that `find` finds.

@@ -31,6 +31,9 @@ fn place(index: usize) -> u64 {
 /// Pages for the page tables of any machine these tests run on.
 pub const TABLES: usize = 128;
 
+/// Reports a check; whether it passed.
+type Note<'a> = dyn FnMut(&'static str, Outcome) -> bool + 'a;
+
 /// What the firmware's tables were before they moved.
 struct Before {
     system: SystemTable,
@@ -64,13 +67,7 @@ impl<'m> Os<'m> {
     /// Moves the firmware; its new self, when everything went well.
     pub fn run(mut self, guest: &Guest, pointers: &Listener, report: &mut Report) -> Option<Guest> {
         const NAME: &str = "8.4.1 SetVirtualAddressMap";
-        let mut top = 4 << 30;
-        self.map.descriptors().for_each(|d| {
-            // Memory; not what a host reserves far above.
-            if matches!(d.r#type, efi::LOADER_CODE..=efi::CONVENTIONAL_MEMORY) {
-                top = top.max(end(&d));
-            }
-        });
+        let top = self.end_of_memory();
         self.map.keep_runtime(place);
         let ours = report.ours;
         let mut note = |name, outcome: Outcome| {
@@ -78,6 +75,33 @@ impl<'m> Os<'m> {
             report.note(NAME, name, outcome);
             passed
         };
+        self.refusals(guest, ours, &mut note);
+        let before = before(guest);
+        let mapped = self.map_all(top);
+        if !note("(page tables)", mapped)
+            || !note("regions in any order, far apart", self.go(guest))
+        {
+            return None;
+        }
+        note("a second time", self.again(guest));
+        self.pointers(pointers, &mut note);
+        if !note("(the old addresses are unmapped)", self.unmap_all()) {
+            return None;
+        }
+        let moved = self.moved(guest, before.promised);
+        self.all_moved(&before, &moved, &mut note);
+        Some(moved)
+    }
+
+    /// Where memory ends: not what a host reserves far above.
+    fn end_of_memory(&self) -> u64 {
+        let memory =
+            |d: &MemoryDescriptor| matches!(d.r#type, efi::LOADER_CODE..=efi::CONVENTIONAL_MEMORY);
+        let memory = self.map.descriptors().filter(memory);
+        memory.map(|d| end(&d)).fold(4 << 30, u64::max)
+    }
+
+    fn refusals(&mut self, guest: &Guest, ours: bool, note: &mut Note<'_>) {
         note(
             "a DescriptorVersion that is unknown",
             self.bad_version(guest),
@@ -92,14 +116,9 @@ impl<'m> Os<'m> {
                 self.incomplete(guest),
             );
         }
-        let before = before(guest);
-        let mapped = self.map_all(top);
-        if !note("(page tables)", mapped)
-            || !note("regions in any order, far apart", self.go(guest))
-        {
-            return None;
-        }
-        note("a second time", self.again(guest));
+    }
+
+    fn pointers(&self, pointers: &Listener, note: &mut Note<'_>) {
         let address = |address| self.virtual_address(address);
         note("8.4.2 ConvertPointer", pointers.converted(address));
         note(
@@ -111,31 +130,29 @@ impl<'m> Os<'m> {
             "8.4.2 ConvertPointer of NULL that may be",
             pointers.optional(),
         );
-        if !note("(the old addresses are unmapped)", self.unmap_all()) {
-            return None;
-        }
-        let moved = self.moved(guest, before.promised);
+    }
+
+    fn all_moved(&self, before: &Before, moved: &Guest, note: &mut Note<'_>) {
         note(
             "RuntimeServices moves",
-            self.services_pointer(&before, &moved),
+            self.services_pointer(before, moved),
         );
         note(
             "FirmwareVendor moves, and its text with it",
-            self.vendor(&before, &moved),
+            self.vendor(before, moved),
         );
         note(
             "ConfigurationTable moves",
-            self.configuration(&before, &moved),
+            self.configuration(before, moved),
         );
         note(
             "every runtime service moves",
-            self.every_slot(&before, &moved),
+            self.every_slot(before, moved),
         );
         note(
             "what the configuration tables point to stays",
-            entries(&before, &moved),
+            entries(before, moved),
         );
-        Some(moved)
     }
 
     fn call(&mut self, guest: &Guest, size: usize, stride: usize, version: u32) -> Status {
