@@ -26,6 +26,25 @@ pub const AREA: Area = Area {
                 (console.set_mode)(this, 1000)
             })
         }),
+        ("Reset clears the screen", |g| {
+            let (this, console) = con_out(g);
+            // SAFETY: the firmware's protocol.
+            cleared(g, unsafe { (console.reset)(this, efi::Boolean::FALSE) })
+        }),
+        ("SetMode clears the screen", |g| {
+            let (this, console) = con_out(g);
+            // SAFETY: the firmware's protocol.
+            cleared(g, unsafe { (console.set_mode)(this, 0) })
+        }),
+        ("ClearScreen clears the screen", |g| {
+            let (this, console) = con_out(g);
+            // SAFETY: the firmware's protocol.
+            cleared(g, unsafe { (console.clear_screen)(this) })
+        }),
+        ("EnableCursor changes Mode's", |g| {
+            cursor_visible(g, efi::Boolean::FALSE)?;
+            cursor_visible(g, efi::Boolean::TRUE)
+        }),
         ("SetAttribute changes Mode's", attributes),
         ("SetAttribute of unknown bits", |g| {
             let (this, console) = con_out(g);
@@ -71,6 +90,7 @@ pub const INPUT: Area = Area {
 
 const BACK: [u16; 7] = utf16("\rfour\u{8}");
 const EMPTY: [u16; 1] = utf16("");
+const NEW_LINE: [u16; 3] = utf16("\r\n");
 /// Leaves nothing of [`FOUR`] on the line.
 const WIPE: [u16; 7] = utf16("\r    \r");
 /// Back to the first column, so that the text is written over.
@@ -126,6 +146,30 @@ fn current_mode(guest: &Guest) -> Outcome {
         (0..found.max_mode).contains(&found.mode),
     )?;
     gives(Status::SUCCESS, mode(guest, found.mode as usize).0)
+}
+
+/// What cleared the screen returned `found`, and the cursor is home. What is
+/// printed next is in a line of its own.
+fn cleared(guest: &Guest, found: Status) -> Outcome {
+    // SAFETY: the firmware's mode, in a block of the firmware's.
+    let mode = unsafe { *con_out(guest).1.mode };
+    print(con_out(guest).0, &NEW_LINE)?;
+    success("it", found)?;
+    equal("cursor", (mode.cursor_column, mode.cursor_row), (0, 0))
+}
+
+/// A device may have no such cursor (UEFI 2.11 §12.4.10).
+fn cursor_visible(guest: &Guest, visible: efi::Boolean) -> Outcome {
+    let (this, console) = con_out(guest);
+    // SAFETY: the firmware's protocol.
+    let found = unsafe { (console.enable_cursor)(this, visible) };
+    if found == Status::UNSUPPORTED {
+        return Ok(());
+    }
+    success("EnableCursor", found)?;
+    // SAFETY: the firmware's mode, in a block of the firmware's.
+    let mode = unsafe { *console.mode };
+    equal("CursorVisible", mode.cursor_visible, visible)
 }
 
 fn column(guest: &Guest) -> i32 {
