@@ -45,13 +45,14 @@ static HALVES: [u32; 16] = [
     0xbdbd_f21c,
 ];
 
-/// By halves of a byte: the system table is sealed a dozen times per boot, by
-/// single bits that would be a fifth of the work of a whole start, and a table
-/// for bytes is larger than what it saves.
+/// By halves of a byte: by single bits this would be a fifth of the work of a whole
+/// start, and a table for bytes is larger than what it saves.
 fn step(crc: u32, byte: u8) -> u32 {
-    (0..2).fold(crc ^ u32::from(byte), |crc, _| {
-        (crc >> 4) ^ HALVES.get((crc & 15) as usize).copied().unwrap_or(0)
-    })
+    half(half(crc ^ u32::from(byte)))
+}
+
+fn half(crc: u32) -> u32 {
+    (crc >> 4) ^ HALVES.get((crc & 15) as usize).copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -41,22 +41,21 @@ start32:
     addl $8, %edi
     loop 1b
 
-    // 2048 pages of 2 MiB: present, writable, large. What was there is whatever
-    // hvmloader left.
-    movl $0x83, %eax
-    xorl %edx, %edx
+    movl $0x620, %eax           // PAE, OSFXSR, OSXMMEXCPT
+    movl %eax, %cr4
+
+    // 2048 pages of 2 MiB, two at a time: present, writable, large. What was there
+    // is whatever hvmloader left.
+    movaps first_pages, %xmm0
     movl $page_directories, %edi
-    movl $2048, %ecx
-2:  movl %eax, (%edi)
-    movl %edx, 4(%edi)
-    addl $0x200000, %eax
-    addl $8, %edi
+    movl $1024, %ecx
+2:  movaps %xmm0, (%edi)
+    paddq next_pages, %xmm0
+    addl $16, %edi
     loop 2b
 
     movl $page_tables, %eax
     movl %eax, %cr3
-    movl $0x620, %eax           // PAE, OSFXSR, OSXMMEXCPT
-    movl %eax, %cr4
     movl $0xc0000080, %ecx      // IA32_EFER.LME
     rdmsr
     btsl $8, %eax
@@ -94,6 +93,11 @@ gdt:
 gdt_pointer:
     .word gdt_pointer - gdt - 1
     .quad gdt
+.balign 16
+first_pages:                    // entries of a page directory
+    .quad 0x000083, 0x200083
+next_pages:                     // to the two behind them
+    .quad 0x400000, 0x400000
 
 .section .bss.entry, "aw", @nobits
 .balign 4096
