@@ -9,6 +9,7 @@
 
 use crate::arch::time::{self, tsc};
 use crate::console::info;
+use crate::ports::fw_cfg;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ovmf_lite_services::{abi, text};
@@ -103,7 +104,7 @@ pub fn started(tell: bool) {
 pub fn end() {
     if WANTED.load(Relaxed) {
         mark(Phase::Exit);
-        info!("phases:{All}");
+        info!("phases:{All}; {} bytes fetched", fw_cfg::fetched());
     }
 }
 

@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use xtask::bench::firmware::Firmware;
-use xtask::bench::{material::Material, phases};
+use xtask::bench::material::Material;
+use xtask::bench::phases::{self, Phases};
 use xtask::build;
 use xtask::qemu::{Files, Machine};
 
@@ -59,6 +60,40 @@ pub fn variables(bench: &Bench, model: &str) -> Result<()> {
     Ok(())
 }
 
+/// The host moves each byte of kernel and initrd into memory once; the processor
+/// moves none: it has not the instructions to.
+///
+/// # Errors
+/// When more bytes are moved.
+pub fn moved_once(_: &Bench) -> Result<()> {
+    /// For the host's tables and lists, and the kernel's headers, which are read
+    /// before it is known where the kernel goes: far less than a kernel.
+    const BESIDES: u64 = 256 << 10;
+    let files = Files::create("phases-moved-once")?;
+    let firmware = Firmware::bios("OVMF-lite", build::flash_image());
+    let material = Material::new(files.directory())?;
+    let Phases { ends, fetched } = phases::measure(&firmware, "q35", &material.watched())?;
+    let [kernel, initrd] = material.watched().bytes()?;
+    let once = kernel + initrd;
+    ensure!(
+        (once..once + BESIDES).contains(&fetched),
+        "expected {once} bytes and at most {BESIDES} besides to be fetched, found {fetched}"
+    );
+    // No instruction moves more than 16 bytes, and what repeats one counts each time.
+    let stamp = |name| ends.iter().find(|(phase, _)| phase == name);
+    let [tables, started] = ["tables", "started"].map(|name| stamp(name).map_or(0, |(_, at)| *at));
+    let work = started - tables;
+    println!(
+        "kernel {kernel}, initrd {initrd}, fetched {fetched} bytes; {work} instructions from \
+         tables to start"
+    );
+    ensure!(
+        (1..kernel / 16).contains(&work),
+        "expected too few instructions to copy the kernel, found {work}"
+    );
+    files.remove()
+}
+
 /// The phases are shown when asked for, in their order; a start is all of them.
 ///
 /// # Errors
@@ -67,7 +102,7 @@ pub fn shown(_: &Bench) -> Result<()> {
     let files = Files::create("phases")?;
     let firmware = Firmware::bios("OVMF-lite", build::flash_image());
     let material = Material::new(files.directory())?;
-    let phases = phases::measure(&firmware, "q35", &material)?;
+    let phases = phases::measure(&firmware, "q35", &material.watched())?.ends;
     let names: Vec<_> = phases.iter().map(|(name, _)| name.as_str()).collect();
     let expected = [
         "reset",

@@ -45,6 +45,7 @@ fn trials(all: bool) -> Vec<Trial> {
         trial(format!("phases-variables-{model}"), run)
     }));
     trials.push(trial("phases-shown".into(), phases::shown));
+    trials.push(trial("phases-moved-once".into(), phases::moved_once));
     trials.push(trial("budget-held".into(), budget::held));
     trials.push(trial("budget-waste".into(), budget::waste));
     trials

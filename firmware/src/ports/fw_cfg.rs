@@ -5,7 +5,7 @@
 
 use super::{read, read_string, write};
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const SELECTOR: u16 = 0x510;
 const DATA: u16 = 0x511;
@@ -28,6 +28,13 @@ const MAX_TRANSFER: usize = 1 << 30;
 /// How often a pending transfer is looked at. QEMU finishes before the port
 /// write returns; a host that has not finished by then never will.
 const MAX_POLLS: u32 = 100_000_000;
+
+static FETCHED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that the host has moved into our memory since the start.
+pub fn fetched() -> u64 {
+    FETCHED.load(Ordering::Relaxed)
+}
 
 /// What a DMA transfer tells the device; big-endian, read while we wait.
 #[repr(C, align(16))]
@@ -71,6 +78,7 @@ impl Device {
     /// Fills `buffer` from byte `offset` of an item. Bytes behind the item's
     /// end read as 0.
     pub fn read(self, item: u16, offset: u32, buffer: &mut [u8]) -> Result<(), TransferFailed> {
+        FETCHED.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         if !self.dma {
             self.read_ports(item, offset, buffer);
             return Ok(());

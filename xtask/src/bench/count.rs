@@ -160,6 +160,22 @@ pub struct Program<'p> {
     pub extra: &'p [&'p str],
 }
 
+impl Program<'_> {
+    /// Bytes of the kernel and of the initrd.
+    ///
+    /// # Errors
+    /// When a file is not there.
+    pub fn bytes(&self) -> Result<[u64; 2]> {
+        let initrd = self.initrd.map_or(Ok(0), size)?;
+        Ok([size(self.kernel)?, initrd])
+    }
+}
+
+fn size(file: &Path) -> Result<u64> {
+    let found = fs::metadata(file).with_context(|| file.display().to_string())?;
+    Ok(found.len())
+}
+
 /// One run with 2^`shift` nanoseconds an instruction.
 ///
 /// # Errors

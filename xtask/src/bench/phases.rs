@@ -20,41 +20,51 @@ pub fn show(firmware: &Firmware, material: &Material) -> Result<()> {
     for model in ["q35", "pc", "microvm"] {
         println!("{model}");
         let mut before = 0;
-        for (name, at) in measure(firmware, model, material)? {
+        let Phases { ends, fetched } = measure(firmware, model, &material.watched())?;
+        for (name, at) in ends {
             println!("  {name:10} {at:>9}     {:>9}", at - before);
             before = at;
         }
+        println!("  {fetched} bytes fetched");
     }
     println!("started to exit is mostly the kernel's own work");
     Ok(())
 }
 
-/// Each phase and when it ended, in instructions from reset.
+/// What the firmware says of a start.
+#[derive(Clone, Debug)]
+pub struct Phases {
+    /// Each phase and when it ended, in instructions from reset.
+    pub ends: Vec<(String, u64)>,
+    /// Bytes that the host moved into the guest's memory.
+    pub fetched: u64,
+}
+
+/// Starts `program` and asks.
 ///
 /// # Errors
-/// When the firmware does not tell them.
-pub fn measure(
-    firmware: &Firmware,
-    model: &str,
-    material: &Material,
-) -> Result<Vec<(String, u64)>> {
+/// When the firmware does not tell.
+pub fn measure(firmware: &Firmware, model: &str, program: &Program<'_>) -> Result<Phases> {
     let program = Program {
         extra: &ASK,
-        ..material.watched()
+        ..*program
     };
     let probe = count::run(firmware, model, &program, SHIFT)?;
     parse(&probe.console)
 }
 
-fn parse(console: &str) -> Result<Vec<(String, u64)>> {
+fn parse(console: &str) -> Result<Phases> {
     let mut lines = console.lines();
     let line = lines.find_map(|line| line.split_once("ovmf-lite: phases: "));
     let (_, line) = line.context("the firmware did not show its phases")?;
-    let words: Vec<_> = line.split_whitespace().collect();
+    let (ends, fetched) = line.split_once("; ").context("no bytes fetched")?;
+    let words: Vec<_> = ends.split_whitespace().collect();
     let pairs = words.as_chunks().0.iter();
-    pairs
+    let ends = pairs
         .map(|[name, stamp]| Ok(((*name).to_owned(), stamp.parse::<u64>()? >> SHIFT)))
-        .collect()
+        .collect::<Result<_>>()?;
+    let fetched = fetched.split(' ').next().unwrap_or_default().parse()?;
+    Ok(Phases { ends, fetched })
 }
 
 #[cfg(test)]
@@ -63,8 +73,10 @@ mod tests {
 
     #[test]
     fn phases_are_read() {
-        let phases = parse("x\novmf-lite: phases: reset 32 exit 800\r\n").unwrap();
-        assert_eq!(phases, [("reset".into(), 4), ("exit".into(), 100)]);
+        let text = "x\novmf-lite: phases: reset 32 exit 800; 77 bytes fetched\r\n";
+        let phases = parse(text).unwrap();
+        assert_eq!(phases.ends, [("reset".into(), 4), ("exit".into(), 100)]);
+        assert_eq!(phases.fetched, 77);
         assert!(parse("").is_err());
     }
 }
