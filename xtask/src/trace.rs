@@ -119,16 +119,21 @@ impl Trace {
     }
 }
 
+/// How the firmware shows a null pointer.
+const NULL: &str = "0x0";
+
 impl Call {
     /// Service, arguments and status.
     pub fn text(&self) -> String {
         format!("{}({}) = {}", self.service, self.arguments, self.status)
     }
 
-    /// The protocol, table or vendor it is about, if the service takes one.
+    /// The protocol, table or vendor it is about, if the service takes one and was
+    /// given one.
     pub fn guid(&self) -> Option<&str> {
         let index = catalog::guid_argument(catalog::slot(&self.service)?)?;
-        split(&self.arguments).get(index).copied()
+        let guid = split(&self.arguments).get(index).copied();
+        guid.filter(|guid| *guid != NULL)
     }
 }
 
@@ -224,20 +229,22 @@ mod tests {
     const CONSOLE: &str = "ovmf-lite: trace, 2000 time stamps in a millisecond\r\n\
         textovmf-lite: trace 2 1 AllocatePool(LoaderData, 0x10, *0x20) = SUCCESS @3000 +500\r\n\
         ovmf-lite: trace 1 0 GetVariable(\"a, b\", GlobalVariable, 0x0, *0x1, 0x0) = NOT_FOUND \
-        @2000 +4000\r\novmf-lite: trace 3 0 Cut(0x1\r\n";
+        @2000 +4000\r\novmf-lite: trace 3 0 Cut(0x1\r\n\
+        ovmf-lite: trace 4 0 Rng.GetRNG(0x1, 0x0, 0x10, 0x2) = SUCCESS @9000 +5\r\n";
 
     #[test]
     fn calls_are_read_in_the_order_of_their_beginnings() {
         let trace = Trace::read(CONSOLE);
         let services: Vec<_> = trace.calls.iter().map(|call| &*call.service).collect();
-        assert_eq!(services, ["GetVariable", "AllocatePool"]);
+        assert_eq!(services, ["GetVariable", "AllocatePool", "Rng.GetRNG"]);
         assert_eq!(trace.khz, 2000);
         assert_eq!(trace.calls[0].status, "NOT_FOUND");
         assert_eq!(trace.calls[0].guid(), Some("GlobalVariable"));
         assert_eq!(trace.calls[1].guid(), None);
+        assert_eq!(trace.calls[2].guid(), None);
         assert_eq!(trace.calls[1].depth, 1);
         assert_eq!(trace.milliseconds(trace.calls[0].duration), 2.0);
-        assert_eq!(trace.table().lines().count(), 3);
+        assert_eq!(trace.table().lines().count(), 4);
     }
 
     #[test]
