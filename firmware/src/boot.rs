@@ -163,6 +163,7 @@ fn machine() -> Machine {
         stall: time::stall,
         now: time::now,
         quiesce,
+        interrupts: arch::tick::enable,
         random: random::sources(),
         protection: protection::of,
         protect: protection::change,
@@ -173,7 +174,7 @@ fn machine() -> Machine {
 
 /// Boot services end: no interrupt comes any more, and every device is given back.
 fn quiesce() {
-    arch::quiesce();
+    arch::tick::stop();
     phases::end();
     xen::disk::close();
 }

@@ -70,6 +70,7 @@ fn walk(start_info: u64) -> Result<(), Failure> {
     phases::mark(Phase::Placed);
     phases::started(quick);
     abi::ready_to_boot();
+    arch::tick::start();
     match abi::images::start(image).map_err(Failure::Start)? {
         Status::SUCCESS => Ok(()),
         status => Err(Failure::Returned(status)),

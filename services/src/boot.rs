@@ -73,6 +73,8 @@ pub struct Machine {
     pub now: fn() -> u64,
     /// Makes sure that no interrupt comes any more, and gives devices back.
     pub quiesce: fn(),
+    /// Enables interrupts or disables them, while programs run.
+    pub interrupts: fn(enable: bool),
     /// Random numbers: a generator's, and those of its source.
     pub random: [Option<Fill>; 2],
     /// What may not be done with these bytes of memory, whole pages; `None` when

@@ -4,6 +4,7 @@
 //! Nothing is repaired. A program that faults cannot be continued in any way
 //! that would be true, and the report is worth more than a reset.
 
+use super::tick;
 use crate::console::Console;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -12,6 +13,12 @@ use x86_64::registers::control::{Cr2, Cr3};
 
 /// The processor's own vectors.
 const VECTORS: usize = 32;
+/// The first behind them, for [`tick`].
+pub const TICK: u8 = 0x20;
+/// For an interrupt that is gone when it is asked for. Its low bits are ones, as the
+/// first processors with a local APIC want them.
+pub const SPURIOUS: u8 = 0x2f;
+const GATES: usize = SPURIOUS as usize + 1;
 /// Selector of the 64-bit code segment in `start.s`.
 const CODE_SELECTOR: u64 = 0x18;
 /// Present, interrupt gate: type byte of an IDT entry.
@@ -152,12 +159,12 @@ extern "C" fn report(frame: &Frame) -> ! {
 
 /// The interrupt descriptor table: two words an entry.
 #[repr(C, align(16))]
-struct Table(UnsafeCell<[[u64; 2]; VECTORS]>);
+struct Table(UnsafeCell<[[u64; 2]; GATES]>);
 
 // SAFETY: written once, before it is loaded, by the only processor that runs.
 unsafe impl Sync for Table {}
 
-static TABLE: Table = Table(UnsafeCell::new([[0; 2]; VECTORS]));
+static TABLE: Table = Table(UnsafeCell::new([[0; 2]; GATES]));
 
 /// Operand of LIDT.
 #[repr(C, packed)]
@@ -166,15 +173,23 @@ struct Pointer {
     base: u64,
 }
 
+/// An interrupt gate to the code at `address`.
+fn gate(address: u64) -> [u64; 2] {
+    let low = address & 0xffff | CODE_SELECTOR << 16 | INTERRUPT_GATE << 40;
+    [low | (address & 0xffff_0000) << 32, address >> 32]
+}
+
 /// Fills the interrupt descriptor table and loads it.
 pub fn init() {
     let first = (&raw const exception_stubs).addr() as u64;
     // SAFETY: the table is not loaded yet: no one else reads or writes it.
     let gates = unsafe { &mut *TABLE.0.get() };
-    for (stub, gate) in (first..).step_by(STUB_SIZE as usize).zip(gates) {
-        let low = stub & 0xffff | CODE_SELECTOR << 16 | INTERRUPT_GATE << 40;
-        *gate = [low | (stub & 0xffff_0000) << 32, stub >> 32];
+    let (own, others) = gates.split_at_mut(VECTORS);
+    for (stub, entry) in (first..).step_by(STUB_SIZE as usize).zip(own) {
+        *entry = gate(stub);
     }
+    // TICK is the first of them, SPURIOUS the last; those between never come.
+    others.fill(gate(tick::handler as *const () as u64));
     let pointer = Pointer {
         limit: (size_of::<Table>() - 1) as u16,
         base: TABLE.0.get().addr() as u64,

@@ -5,15 +5,16 @@
 //! and the pool, never from here; what their calls can make the firmware keep
 //! is bounded by the limits of each data structure.
 
+use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null_mut};
-use linked_list_allocator::Heap;
 use spin::Mutex;
 
 /// Size of the heap in bytes.
 const SIZE: usize = 512 * 1024;
+const ORDERS: usize = SIZE.ilog2() as usize + 1;
 
 #[repr(C, align(4096))]
 struct Arena(UnsafeCell<MaybeUninit<[u8; SIZE]>>);
@@ -25,22 +26,23 @@ unsafe impl Sync for Arena {}
 #[unsafe(link_section = ".bss.uncleared.heap")]
 static ARENA: Arena = Arena(UnsafeCell::new(MaybeUninit::uninit()));
 
-struct Locked(Mutex<Heap>);
+/// Blocks are powers of two, up to all of the arena.
+struct Locked(Mutex<Heap<ORDERS>>);
 
 #[global_allocator]
-static HEAP: Locked = Locked(Mutex::new(Heap::empty()));
+static HEAP: Locked = Locked(Mutex::new(Heap::new()));
 
 /// Gives the arena to the allocator.
 pub fn init() {
     let mut heap = HEAP.0.lock();
     // SAFETY: the arena is used by nothing else; called once, from `arch::init`.
-    unsafe { heap.init(ARENA.0.get().cast(), SIZE) };
+    unsafe { heap.init(ARENA.0.get().expose_provenance(), SIZE) };
 }
 
 // SAFETY: the heap hands out disjoint blocks that stay valid until freed.
 unsafe impl GlobalAlloc for Locked {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.0.lock().allocate_first_fit(layout) {
+        match self.0.lock().alloc(layout) {
             Ok(block) => block.as_ptr(),
             Err(()) => null_mut(),
         }
@@ -49,7 +51,7 @@ unsafe impl GlobalAlloc for Locked {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(pointer) {
             // SAFETY: the caller's promise: allocated here with this layout.
-            unsafe { self.0.lock().deallocate(block, layout) };
+            unsafe { self.0.lock().dealloc(block, layout) };
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The processor: exceptions, page tables, memory ownership, time, and the
 //! calls into images and out of them.
 
+pub mod apic;
 pub mod exceptions;
 pub mod heap;
 pub mod image;
@@ -11,6 +12,7 @@ pub mod protection;
 pub mod ram;
 pub mod random;
 pub mod smp;
+pub mod tick;
 pub mod time;
 
 use core::arch::x86_64::__cpuid;
@@ -32,13 +34,6 @@ pub fn init() {
 /// Whether a hypervisor says that it is there.
 pub fn has_hypervisor() -> bool {
     __cpuid(1).ecx & CPUID_HYPERVISOR != 0
-}
-
-/// No interrupt from here on. The firmware never enables one; a program it
-/// started may have, and the kernel wants none (its stub sets no IDT before it
-/// jumps to the kernel).
-pub fn quiesce() {
-    interrupts::disable();
 }
 
 /// Stops this processor for good.

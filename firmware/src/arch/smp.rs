@@ -2,8 +2,8 @@
 //! be the same on all of them, and then waits for the system to start it again
 //! (Intel SDM vol. 3 §9.4, §11.6).
 
+use super::apic::{self, COMMAND, LINT0, LINT1, SPURIOUS_VECTOR};
 use super::time::tsc;
-use core::arch::x86_64::__cpuid;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};
 use ovmf_lite_services::mtrr::Msr;
@@ -17,22 +17,8 @@ const PAGE_SIZE: usize = 0x1000;
 /// processors. They need microseconds, where the host gives them time.
 const PATIENCE: u64 = 20_000_000_000;
 
-/// CPUID 1 EDX: there is a local APIC.
-const CPUID_APIC: u32 = 1 << 9;
-/// IA32_APIC_BASE, its x2APIC enable bit and the address in it.
-const APIC_BASE: u32 = 0x1b;
-const APIC_BASE_X2APIC: u64 = 1 << 10;
-const APIC_BASE_ADDRESS: u64 = 0xffff_ffff_f000;
-/// The x2APIC's registers are model-specific ones from here on, one where the
-/// xAPIC has 16 bytes.
-const X2APIC_REGISTERS: u32 = 0x800;
-/// Registers of the local APIC by their offset in memory.
-const SPURIOUS_VECTOR: usize = 0xf0;
-const COMMAND: usize = 0x300;
-const LINT0: usize = 0x350;
-const LINT1: usize = 0x360;
 /// Enabled, vector 15, as the 8259's own spurious interrupt would be.
-const SPURIOUS_ENABLED: u32 = 1 << 8 | 0xf;
+const SPURIOUS_ENABLED: u32 = apic::ENABLED | 0xf;
 const DELIVER_EXTINT: u32 = 7 << 8;
 const DELIVER_NMI: u32 = 4 << 8;
 /// Commands to all but self, level asserted: INIT, and start at a page.
@@ -74,22 +60,22 @@ pub fn set_everywhere(registers: &[Msr], others: u32) -> Result<(), Missing> {
     for (register, value) in registers {
         write_msr(*register, *value);
     }
-    if __cpuid(1).edx & CPUID_APIC == 0 {
+    if !apic::is_there() {
         return Ok(());
     }
-    write_apic(SPURIOUS_VECTOR, SPURIOUS_ENABLED);
-    write_apic(LINT0, DELIVER_EXTINT);
-    write_apic(LINT1, DELIVER_NMI);
+    apic::write(SPURIOUS_VECTOR, SPURIOUS_ENABLED);
+    apic::write(LINT0, DELIVER_EXTINT);
+    apic::write(LINT1, DELIVER_NMI);
     if others == 0 {
         return Ok(());
     }
     let count = place(registers);
-    write_apic(COMMAND, INIT_OTHERS);
-    write_apic(COMMAND, START_OTHERS | (START_PAGE / PAGE_SIZE) as u32);
+    apic::write(COMMAND, INIT_OTHERS);
+    apic::write(COMMAND, START_OTHERS | (START_PAGE / PAGE_SIZE) as u32);
     let result = wait(count, others);
     // They wait for the system inside the processor now, not in memory that
     // will be somebody else's.
-    write_apic(COMMAND, INIT_OTHERS);
+    apic::write(COMMAND, INIT_OTHERS);
     result
 }
 
@@ -131,25 +117,14 @@ fn wait(count: &AtomicU32, expected: u32) -> Result<(), Missing> {
     }
 }
 
-fn write_apic(register: usize, value: u32) {
-    let base = read_msr(APIC_BASE);
-    if base & APIC_BASE_X2APIC != 0 {
-        let register = X2APIC_REGISTERS + (register >> 4) as u32;
-        return write_msr(register, u64::from(value));
-    }
-    let address = (base & APIC_BASE_ADDRESS) as usize + register;
-    let pointer = core::ptr::with_exposed_provenance_mut::<u32>(address);
-    // SAFETY: a register of the local APIC, mapped one to one.
-    unsafe { pointer.write_volatile(value) };
-}
-
 /// Reads a register that the processor is known to have.
 pub fn read_msr(register: u32) -> u64 {
     // SAFETY: reading has no effect on memory.
     unsafe { model_specific::Msr::new(register).read() }
 }
 
-fn write_msr(register: u32, value: u64) {
+/// Writes such a register.
+pub fn write_msr(register: u32, value: u64) {
     // SAFETY: only memory types, the feature lock and the local APIC are
     // written here, none of which moves memory.
     unsafe { model_specific::Msr::new(register).write(value) };

@@ -1,12 +1,12 @@
 //! Events and task priority levels (UEFI 2.11 §7.1).
 //!
-//! No interrupt ever comes. Timers are looked at, and notification functions run,
+//! No interrupt does anything. Timers are looked at, and notification functions run,
 //! at the end of the services that may have to run some: RestoreTPL, SignalEvent,
 //! CheckEvent, WaitForEvent, Stall, and those that change the memory map or
 //! install a protocol somebody has registered for. RaiseTPL to a lower level and
 //! RestoreTPL to a higher one, a program's mistakes, leave the level as it is.
 
-use super::{Alleged, status, timers, with, with_edge};
+use super::{Alleged, Edge, status, timers, with, with_edge};
 use crate::catalog::Service;
 use crate::events::{Call, EventId, Notify, group};
 use core::ffi::c_void;
@@ -17,10 +17,9 @@ use uefi_raw::{Event, Guid, Status};
 /// Runs the notification functions that are due and above the present level.
 pub(super) fn dispatch() {
     timers::poll();
-    while let Ok(Some((call, level))) = with(Service::Firmware, |boot| {
-        let call = boot.events.next(boot.tpl);
-        let taken = call.map(|call| (call, core::mem::replace(&mut boot.tpl, call.tpl)));
-        Ok(taken)
+    while let Ok(Some((call, level))) = with_edge(Service::Firmware, |edge| {
+        let call = edge.boot.events.next(edge.boot.tpl);
+        Ok(call.map(|call| (call, edge.set_level(call.tpl))))
     }) {
         run(call);
         set_level(level);
@@ -33,27 +32,33 @@ fn run(Call { event, notify, .. }: Call) {
     unsafe { (notify.function)(event.to_raw(), context) };
 }
 
+impl Edge {
+    /// Returns the level before. At `TPL_HIGH_LEVEL` there are no interrupts.
+    fn set_level(&mut self, level: Tpl) -> Tpl {
+        let old = core::mem::replace(&mut self.boot.tpl, level);
+        let [was_high, is_high] = [old, level].map(|tpl| tpl >= Tpl::HIGH_LEVEL);
+        if was_high != is_high {
+            (self.machine.interrupts)(!is_high);
+        }
+        old
+    }
+}
+
 /// What RestoreTPL does, but for the notifications.
 pub(super) fn set_level(level: Tpl) {
-    let _ = with(Service::RestoreTPL, |boot| {
-        boot.tpl = level;
-        Ok(())
-    });
+    let _ = with_edge(Service::RestoreTPL, |edge| Ok(edge.set_level(level)));
 }
 
 pub(super) unsafe extern "efiapi" fn raise_tpl(new_tpl: Tpl) -> Tpl {
-    with(Service::RaiseTPL, |boot| {
-        let old = boot.tpl;
-        boot.tpl = Tpl(old.0.max(new_tpl.0));
-        Ok(old)
+    with_edge(Service::RaiseTPL, |edge| {
+        Ok(edge.set_level(edge.boot.tpl.max(new_tpl)))
     })
     .unwrap_or(Tpl::APPLICATION)
 }
 
 pub(super) unsafe extern "efiapi" fn restore_tpl(old_tpl: Tpl) {
-    let _ = with(Service::RestoreTPL, |boot| {
-        boot.tpl = Tpl(boot.tpl.0.min(old_tpl.0));
-        Ok(())
+    let _ = with_edge(Service::RestoreTPL, |edge| {
+        Ok(edge.set_level(edge.boot.tpl.min(old_tpl)))
     });
     dispatch();
 }

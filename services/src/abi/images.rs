@@ -3,7 +3,7 @@
 //! Coverage, protocols:
 //!
 //! | EFI_LOADED_IMAGE_PROTOCOL | 9.1 | every loaded image | no device handle |
-//! | EFI_LOADED_IMAGE_DEVICE_PATH_PROTOCOL | 9.2 | every loaded image | a copy of LoadImage's path; null without one |
+//! | EFI_LOADED_IMAGE_DEVICE_PATH_PROTOCOL | 9.2 | every loaded image | a copy of LoadImage's path; null without one; `\kernel` for the host's |
 
 use super::{
     Alleged, events, machine, memory, protection, protocols, status, system_table, trace, with,
@@ -28,6 +28,14 @@ const LOADED_IMAGE_REVISION: u32 = 0x1000;
 /// null for an image without one (UEFI 2.11 §9.2).
 const LOADED_IMAGE_DEVICE_PATH: Guid = guid!("bc62157e-3e33-4fec-9920-2d3b36d750df");
 
+/// The path of what the host gives: a file path node, `\kernel`, and the End node
+/// (UEFI 2.11 §10.3.5.4). Boot managers follow `FilePath` without asking whether
+/// there is one.
+const KERNEL: [u8; 24] = [
+    0x04, 0x04, 0x14, 0x00, b'\\', 0, b'k', 0, b'e', 0, b'r', 0, b'n', 0, b'e', 0, b'l', 0, 0, 0,
+    0x7f, 0xff, 0x04, 0x00,
+];
+
 /// Where an image comes from, and what it is told.
 #[derive(Default)]
 pub struct Origin {
@@ -43,8 +51,9 @@ impl Origin {
     #[must_use]
     pub fn host(options: Vec<u16>) -> Self {
         Self {
+            parent: None,
+            path: KERNEL.to_vec(),
             options,
-            ..Self::default()
         }
     }
 }
@@ -275,10 +284,10 @@ fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
     trace::unwind(depth);
     let (size, data) = with(Service::StartImage, |boot| {
         boot.images.stop();
-        // As it was, wherever the image has left.
-        boot.tpl = level;
         Ok(core::mem::take(&mut boot.images.exit_data))
     })?;
+    // As it was, wherever the image has left.
+    events::set_level(level);
     let data = (size, ptr::with_exposed_provenance_mut(data));
     events::dispatch();
     // A failing boot driver and every application go; a driver stays.

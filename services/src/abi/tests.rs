@@ -20,7 +20,7 @@ use crate::memory::{MemoryMap, PhysAddr};
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use uefi_raw::protocol::device_path::DevicePathProtocol;
 use uefi_raw::protocol::media::LoadFile2Protocol;
 use uefi_raw::table::boot::{BootServices, MemoryDescriptor, MemoryType};
@@ -30,6 +30,7 @@ use uefi_raw::{Boolean, Guid, Handle, guid};
 /// There is one edge in the process: one test at a time.
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 static WRITTEN: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
+static INTERRUPTS: AtomicBool = AtomicBool::new(true);
 static QUIET: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
 /// The time, in units of 100 ns; each wait adds to it.
 static NOW: AtomicU64 = AtomicU64::new(0);
@@ -85,6 +86,7 @@ fn machine() -> Machine {
         protection: |_, _| None,
         protect: |_, _, _, _, _| Err(ProtectError::Unmapped),
         quiesce: || *QUIET.lock().unwrap() = true,
+        interrupts: |enable| INTERRUPTS.store(enable, Ordering::Relaxed),
         enter_image: enter,
         leave_image: leave,
     }

@@ -2,6 +2,7 @@
 //! other services, and the monotonic counter (§7.5).
 
 use crate::calls::Guest;
+use crate::ports;
 use crate::report::{Area, Failure, Outcome, equal, holds, status, success};
 use crate::signals::eventually;
 use core::ffi::c_void;
@@ -12,6 +13,8 @@ use r_efi::efi::{self, Event, EventNotify, Guid, Status, SystemTable, Tpl};
 pub const AREA: Area = Area {
     name: "events",
     checks: &[
+        ("2.3.4 interrupts are enabled, and end HLT", interrupts),
+        ("7.1.8 TPL_HIGH_LEVEL disables interrupts", disabled),
         ("7.1.3 a closed event is none", closed),
         ("7.1.4 a notification runs at its level", at_its_level),
         ("7.1.4 a signalled event is signalled once", once),
@@ -119,6 +122,25 @@ pub fn close(guest: &Guest, events: &[Event]) -> Outcome {
     events
         .iter()
         .try_for_each(|&event| success("CloseEvent", guest.close_event(event)))
+}
+
+/// A program that waits with HLT, as iPXE does, goes on.
+fn interrupts(_: &Guest) -> Outcome {
+    holds("interrupts enabled", ports::interrupts_enabled())?;
+    ports::halt();
+    holds("interrupts still enabled", ports::interrupts_enabled())
+}
+
+fn disabled(guest: &Guest) -> Outcome {
+    let before = guest.raise_tpl(efi::TPL_HIGH_LEVEL);
+    let high = ports::interrupts_enabled();
+    guest.restore_tpl(before);
+    holds("interrupts disabled", !high)?;
+    holds("interrupts enabled again", ports::interrupts_enabled())?;
+    let before = guest.raise_tpl(efi::TPL_NOTIFY);
+    let lower = ports::interrupts_enabled();
+    guest.restore_tpl(before);
+    holds("interrupts enabled at a lower level", lower)
 }
 
 fn closed(guest: &Guest) -> Outcome {

@@ -22,6 +22,7 @@ pub const IMAGE: Area = Area {
         ("this image's protocol", protocol),
         ("this image's memory", memory),
         ("LoadOptions of this image", load_options),
+        ("FilePath of this image is a file path", file_path),
         ("ParentHandle is who called LoadImage", |g| {
             with_image(g, |_, image| {
                 equal("ParentHandle", image.parent_handle, g.handle)
@@ -289,6 +290,20 @@ fn path_from(
     let found = found.map(|path| unsafe { path.read_unaligned() });
     success("UnloadImage", guest.unload_image(handle))?;
     equal("path", found, Ok(PATH))
+}
+
+/// Of what the host loads: boot managers follow the path unasked.
+fn file_path(guest: &Guest) -> Outcome {
+    let path = image_of(guest, guest.handle)?.file_path;
+    holds("a path", !path.is_null())?;
+    // SAFETY: not null, so a device path.
+    let node = unsafe { &*path };
+    let kind = (node.r#type, node.sub_type);
+    let expected = (
+        device_path::TYPE_MEDIA,
+        device_path::Media::SUBTYPE_FILE_PATH,
+    );
+    equal("type and sub-type", kind, expected)
 }
 
 fn path_copy(guest: &Guest) -> Outcome {

@@ -73,6 +73,12 @@ pub fn interrupts_enabled() -> bool {
     flags & INTERRUPT_FLAG != 0
 }
 
+/// Waits for an interrupt.
+pub fn halt() {
+    // SAFETY: goes on behind it; the firmware handles the interrupt.
+    unsafe { asm!("hlt", options(nomem, nostack)) };
+}
+
 /// Tells QEMU that the guest has failed, and stops.
 pub fn panic_machine() -> ! {
     write(PVPANIC, PVPANIC_PANICKED);

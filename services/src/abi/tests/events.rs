@@ -136,6 +136,20 @@ fn notifications_wait_for_a_lower_level() {
 }
 
 #[test]
+fn there_are_no_interrupts_at_the_highest_level() {
+    let world = open(false);
+    let interrupts = || INTERRUPTS.load(Ordering::Relaxed);
+    let before = world.raise(Tpl::NOTIFY);
+    assert!(interrupts());
+    world.raise(Tpl::HIGH_LEVEL);
+    assert!(!interrupts());
+    world.restore(Tpl::NOTIFY);
+    assert!(interrupts());
+    world.restore(before);
+    assert!(interrupts());
+}
+
+#[test]
 fn who_waits_is_heard_by_the_notification() {
     let world = open(false);
     SERVICES.set(Some(world.services));
