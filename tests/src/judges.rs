@@ -1,18 +1,20 @@
 //! EFI programs that nobody here wrote, started as the guest's kernel: Debian's
-//! GRUB, memtest86+ and two of efitools.
+//! GRUB, iPXE, systemd-boot, memtest86+ and three of efitools.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use xtask::debian::{self, Suite};
 use xtask::guest::{Guest, Purpose};
 use xtask::process;
-use xtask::qemu::{Files, Machine};
+use xtask::qemu::{Console, Files, Machine};
 use xtask::tree::Tree;
-use xtask::vm::End;
+use xtask::vm::{Echo, End, Vm};
 
-use crate::bench::{Bench, COMMAND_LINE, Release};
+use crate::bench::{Bench, COMMAND_LINE, Release, TIME_LIMIT};
 
 /// Where GRUB's modules and the makers of its images are, with the libraries of
 /// the latter.
@@ -108,6 +110,78 @@ pub fn memtest(bench: &Bench) -> Result<()> {
 fn memtests(console: &str) -> impl Iterator<Item = u32> + '_ {
     let named = console.split('#').skip(1);
     named.filter_map(|text| text.split_once('[')?.0.trim().parse().ok())
+}
+
+/// What is typed to iPXE, when, and what it answers at last.
+const IPXE: [(&str, &[u8]); 3] = [
+    ("Press Ctrl-B", b"\x02"),
+    ("iPXE> ", b"show platform\r"),
+    ("builtin/platform:string = efi", b"exit\r"),
+];
+
+/// iPXE waits with HLT, looks for network devices by connecting controllers, reads
+/// commands and ends.
+///
+/// # Errors
+/// When it does not.
+pub fn ipxe(bench: &Bench) -> Result<()> {
+    let image = debian::fetch(Suite::Bookworm, "ipxe")?.join("boot/ipxe.efi");
+    let files = Files::create("judge-ipxe")?;
+    let socket = files.directory().join("keyboard");
+    let machine = Machine {
+        keyboard: Some(socket.clone()),
+        ..program(bench, "q35", image, "ipxe.efi")
+    };
+    let mut vm = Vm::start(&machine, &files, Console::File)?;
+    vm.wait_for(TIME_LIMIT, |console| console.contains(IPXE[0].0))?;
+    let mut keyboard = UnixStream::connect(socket)?;
+    for (said, typed) in IPXE {
+        vm.wait_for(TIME_LIMIT, |console| console.contains(said))?;
+        keyboard.write_all(typed)?;
+    }
+    let outcome = vm.wait(Some(TIME_LIMIT), Echo::Nothing)?;
+    ensure!(
+        outcome
+            .console
+            .contains("the kernel has ended with success"),
+        "expected iPXE to end, found {:?}:\n{}",
+        outcome.end,
+        outcome.console
+    );
+    files.remove()
+}
+
+/// systemd-boot, which has no file system to read, follows the path of its own
+/// image and says so.
+///
+/// # Errors
+/// When it does not, or its status does not come back.
+pub fn systemd_boot(bench: &Bench) -> Result<()> {
+    let package = debian::fetch(Suite::Bookworm, "systemd-boot-efi")?;
+    let image = package.join("usr/lib/systemd/boot/efi/systemd-bootx64.efi");
+    let outcome = bench.expect(
+        "judge-systemd-boot",
+        &program(bench, "q35", image, "systemd-boot"),
+        End::Exited(1),
+        "Unable to open root directory",
+    )?;
+    ensure!(
+        outcome.console.contains("gave up with INVALID_PARAMETER"),
+        "expected its status, INVALID_PARAMETER:\n{}",
+        outcome.console
+    );
+    Ok(())
+}
+
+/// efitools' HashTool, which looks for other files next to its own, shows its menu.
+///
+/// # Errors
+/// When it does not.
+pub fn hash_tool(bench: &Bench) -> Result<()> {
+    let machine = program(bench, "q35", efitool("HashTool.efi")?, "HashTool.efi");
+    bench.watch("judge-hash-tool", &machine, |console| {
+        console.contains("Enroll Hash")
+    })
 }
 
 /// efitools' HelloWorld draws its box.

@@ -151,6 +151,9 @@ fn judge_trials() -> Vec<Trial> {
     });
     let others = [
         trial("judge-memtest86+".into(), judges::memtest),
+        trial("judge-ipxe".into(), judges::ipxe),
+        trial("judge-systemd-boot".into(), judges::systemd_boot),
+        trial("judge-hash-tool".into(), judges::hash_tool),
         trial("judge-hello-world".into(), judges::hello_world),
         trial("judge-read-vars".into(), judges::read_vars),
     ];
