@@ -161,6 +161,7 @@ fn machine() -> Machine {
         write_console: console::write_text,
         read_console: console::read_byte,
         stall: time::stall,
+        pause: arch::tick::pause,
         now: time::now,
         quiesce,
         interrupts: arch::tick::enable,

@@ -69,6 +69,8 @@ pub struct Machine {
     pub read_console: fn() -> Option<u8>,
     /// Waits for at least this many microseconds.
     pub stall: fn(microseconds: u64),
+    /// Leaves the processor to others for some milliseconds at most.
+    pub pause: fn(),
     /// Time that has passed since some moment, in units of 100 ns.
     pub now: fn() -> u64,
     /// Makes sure that no interrupt comes any more, and gives devices back.

@@ -5,16 +5,19 @@
 
 use super::apic::{self, DIVIDE, END_OF_INTERRUPT, INITIAL_COUNT, SPURIOUS_VECTOR, TIMER};
 use super::exceptions::{SPURIOUS, TICK};
+use super::time;
 use crate::ports;
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use x86_64::instructions::interrupts;
+use x86_64::instructions::{hlt, interrupts};
 
 /// The masks of both 8259.
 const MASKS: [u16; 2] = [0x21, 0xa1];
 /// Cycles of the bus between two ticks: 4 ms with 1 GHz, as QEMU and KVM have it,
 /// 40 ms with Xen's 100 MHz.
 const CYCLES: u32 = 4_000_000;
+/// How long a pause is without ticks, in microseconds.
+const PAUSE: u64 = 100;
 const DIVIDE_BY_ONE: u32 = 0b1011;
 const PERIODIC: u32 = 1 << 17;
 const MASKED: u32 = 1 << 16;
@@ -52,6 +55,15 @@ pub fn stop() {
     // One that was due already comes here, not in the kernel.
     // SAFETY: its handler changes nothing.
     unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) };
+}
+
+/// Leaves the processor to others until the next tick, if there is one to come.
+pub fn pause() {
+    if RUNNING.load(Relaxed) && interrupts::are_enabled() {
+        hlt();
+    } else {
+        time::stall(PAUSE);
+    }
 }
 
 /// Lets interrupts come or not, while programs run.

@@ -2,6 +2,7 @@
 //! which is measured once against the 8254's third counter, when a program first
 //! waits; and whether there is a clock.
 
+use super::tick;
 use crate::arch::once::Once;
 use crate::ports::{read, write};
 use core::arch::x86_64::__cpuid;
@@ -89,12 +90,19 @@ pub fn hz() -> u64 {
     TSC_HZ.get_or(|| told().unwrap_or_else(measure))
 }
 
+/// A wait that need not be exact to a tick, in microseconds.
+const LONG: u64 = 500_000;
+
 /// Waits for at least this many microseconds.
 pub fn stall(microseconds: u64) {
     let ticks = u128::from(microseconds) * u128::from(hz()) / 1_000_000;
     let start = tsc();
     while u128::from(tsc().wrapping_sub(start)) < ticks {
-        spin_loop();
+        if microseconds < LONG {
+            spin_loop();
+        } else {
+            tick::pause();
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! install a protocol somebody has registered for. RaiseTPL to a lower level and
 //! RestoreTPL to a higher one, a program's mistakes, leave the level as it is.
 
-use super::{Alleged, Edge, status, timers, with, with_edge};
+use super::{Alleged, Edge, machine, status, timers, with, with_edge};
 use crate::catalog::Service;
 use crate::events::{Call, EventId, Notify, group};
 use core::ffi::c_void;
@@ -180,10 +180,6 @@ pub(super) unsafe extern "efiapi" fn check_event(event: Event) -> Status {
     status::of(check(EventId::from_raw(event)))
 }
 
-/// How long WaitForEvent leaves the processor to others between two looks, in
-/// microseconds.
-const PAUSE: u64 = 100;
-
 pub(super) unsafe extern "efiapi" fn wait_for_event(
     count: usize,
     events: *const Event,
@@ -214,6 +210,6 @@ fn wait(count: usize, events: Alleged<Event>, index: Alleged<usize>) -> Result<(
                 }
             }
         }
-        timers::pause(PAUSE)?;
+        (machine(Service::WaitForEvent)?.pause)();
     }
 }

@@ -75,6 +75,9 @@ fn machine() -> Machine {
         stall: |microseconds| {
             NOW.fetch_add(10 * microseconds, Ordering::Relaxed);
         },
+        pause: || {
+            NOW.fetch_add(1000, Ordering::Relaxed);
+        },
         now: || NOW.load(Ordering::Relaxed),
         random: [
             Some(|buffer| {

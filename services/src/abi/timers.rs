@@ -56,11 +56,6 @@ pub(super) unsafe extern "efiapi" fn set_timer(
     }))
 }
 
-/// Lets this many microseconds pass.
-pub(super) fn pause(microseconds: u64) -> Result<(), Status> {
-    machine(Service::Stall).map(|machine| (machine.stall)(microseconds))
-}
-
 pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {
     status::of(wait(u64::try_from(microseconds).unwrap_or(u64::MAX)))
 }
@@ -69,7 +64,7 @@ fn wait(mut microseconds: u64) -> Result<(), Status> {
     loop {
         let timers = with(Service::Stall, |boot| Ok(boot.events.has_timers()))?;
         let slice = if timers { SLICE } else { microseconds };
-        pause(slice.min(microseconds))?;
+        (machine(Service::Stall)?.stall)(slice.min(microseconds));
         microseconds = microseconds.saturating_sub(slice);
         events::dispatch();
         if microseconds == 0 {

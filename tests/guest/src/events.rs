@@ -21,6 +21,7 @@ pub const AREA: Area = Area {
         ("7.1.4 a group is signalled as one", one_group),
         ("7.1.5 WaitForEvent says which", wait),
         ("7.1.5 WaitForEvent with wrong parameters", wait_wrong),
+        ("7.1.5 WaitForEvent leaves the processor to others", idle),
         ("7.1.6 CheckEvent clears what it finds", check),
         ("7.1.6 CheckEvent asks who can signal", check_asks),
         ("7.1.7 a timer ends once", relative),
@@ -205,6 +206,27 @@ fn wait(guest: &Guest) -> Outcome {
     success("WaitForEvent(signalled)", found)?;
     equal("index", index, 0)?;
     status("CheckEvent", guest.check_event(one), Status::NOT_READY)?;
+    close(guest, &events)
+}
+
+/// Who waits does not look all the time: each look asks the event that can be
+/// signalled by its notification.
+fn idle(guest: &Guest) -> Outcome {
+    const MOST: u64 = 100;
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    extern "efiapi" fn look(_: Event, _: *mut c_void) {
+        LOOKS.fetch_add(1, Ordering::Relaxed);
+    }
+    let asked = create(guest, efi::EVT_NOTIFY_WAIT, efi::TPL_NOTIFY, look, 0)?;
+    let timer = plain(guest, efi::EVT_TIMER)?;
+    let found = guest.set_timer(timer, efi::TIMER_RELATIVE, SECOND / 5);
+    success("SetTimer", found)?;
+    let (mut index, mut events) = (99, [asked, timer]);
+    let found = guest.wait_for_event(2, events.as_mut_ptr(), &mut index);
+    success("WaitForEvent", found)?;
+    equal("index", index, 1)?;
+    let looks = LOOKS.load(Ordering::Relaxed);
+    holds("some looks, but few", (1..MOST).contains(&looks))?;
     close(guest, &events)
 }
 
