@@ -1,4 +1,5 @@
-//! The local APIC of this processor (Intel SDM vol. 3 §11.4).
+//! The local APIC of this processor, in memory (xAPIC) or in model-specific registers
+//! (x2APIC), whichever it was left in (Intel SDM vol. 3 §11.4, §11.12).
 
 use super::smp::{read_msr, write_msr};
 use core::arch::x86_64::__cpuid;
@@ -13,7 +14,7 @@ const BASE_ADDRESS: u64 = 0xffff_ffff_f000;
 /// xAPIC has 16 bytes.
 pub const X2APIC_REGISTERS: u32 = 0x800;
 
-/// Registers by their offset in memory.
+/// Registers by their offset in memory, in bytes (Intel SDM vol. 3 table 11-1).
 pub const END_OF_INTERRUPT: usize = 0xb0;
 pub const SPURIOUS_VECTOR: usize = 0xf0;
 pub const COMMAND: usize = 0x300;
@@ -26,6 +27,7 @@ pub const DIVIDE: usize = 0x3e0;
 /// In [`SPURIOUS_VECTOR`]: the APIC is enabled.
 pub const ENABLED: u32 = 1 << 8;
 
+/// Whether this processor has one. Nothing else here may be asked without.
 pub fn is_there() -> bool {
     __cpuid(1).edx & CPUID_APIC != 0
 }
@@ -36,6 +38,7 @@ pub fn address(register: usize) -> Option<usize> {
     (base & BASE_X2APIC == 0).then_some((base & BASE_ADDRESS) as usize + register)
 }
 
+/// Writes a register.
 pub fn write(register: usize, value: u32) {
     let Some(address) = address(register) else {
         let register = X2APIC_REGISTERS + (register >> 4) as u32;
