@@ -3,8 +3,8 @@
 //!
 //! A *slot* is a number for each function pointer of the two service tables and
 //! of our own protocols, in the order of those structures (UEFI 2.11 §4.4, §4.5,
-//! §12.2-12.4, §13.2, §37.5, §37.7). Names are those of the specification, without `EFI_` and
-//! `_PROTOCOL`.
+//! §12.2-12.4, §13.2, §37.5, §37.7). Names are those of the specification, without
+//! `EFI_` and `_PROTOCOL`.
 
 use crate::guids::{number, same};
 use crate::text::push;

@@ -1,6 +1,7 @@
 //! The local APIC of this processor, in memory (xAPIC) or in model-specific registers
 //! (x2APIC), whichever it was left in (Intel SDM vol. 3 §11.4, §11.12).
 
+use super::exceptions::SPURIOUS;
 use super::smp::{read_msr, write_msr};
 use core::arch::x86_64::__cpuid;
 
@@ -16,7 +17,7 @@ pub const X2APIC_REGISTERS: u32 = 0x800;
 
 /// Registers by their offset in memory, in bytes (Intel SDM vol. 3 table 11-1).
 pub const END_OF_INTERRUPT: usize = 0xb0;
-pub const SPURIOUS_VECTOR: usize = 0xf0;
+const SPURIOUS_VECTOR: usize = 0xf0;
 pub const COMMAND: usize = 0x300;
 pub const TIMER: usize = 0x320;
 pub const LINT0: usize = 0x350;
@@ -25,11 +26,16 @@ pub const INITIAL_COUNT: usize = 0x380;
 pub const DIVIDE: usize = 0x3e0;
 
 /// In [`SPURIOUS_VECTOR`]: the APIC is enabled.
-pub const ENABLED: u32 = 1 << 8;
+const ENABLED: u32 = 1 << 8;
 
 /// Whether this processor has one. Nothing else here may be asked without.
 pub fn is_there() -> bool {
     __cpuid(1).edx & CPUID_APIC != 0
+}
+
+/// Lets it take interrupts.
+pub fn enable() {
+    write(SPURIOUS_VECTOR, ENABLED | u32::from(SPURIOUS));
 }
 
 /// The address of a register; none where they are not in memory.

@@ -14,7 +14,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 /// The processor's own vectors.
 const VECTORS: usize = 32;
 /// The first behind them, for [`tick`].
-pub const TICK: u8 = 0x20;
+pub const TICK: u8 = VECTORS as u8;
 /// For an interrupt that is gone when it is asked for. Its low bits are ones, as the
 /// first processors with a local APIC want them.
 pub const SPURIOUS: u8 = 0x2f;

@@ -26,7 +26,7 @@ unsafe impl Sync for Arena {}
 #[unsafe(link_section = ".bss.uncleared.heap")]
 static ARENA: Arena = Arena(UnsafeCell::new(MaybeUninit::uninit()));
 
-/// Blocks are powers of two, up to all of the arena.
+/// Blocks are powers of two, at multiples of their size.
 struct Locked(Mutex<Heap<ORDERS>>);
 
 #[global_allocator]

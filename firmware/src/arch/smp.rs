@@ -2,7 +2,7 @@
 //! be the same on all of them, and then waits for the system to start it again
 //! (Intel SDM vol. 3 §9.4, §11.6).
 
-use super::apic::{self, COMMAND, LINT0, LINT1, SPURIOUS_VECTOR};
+use super::apic::{self, COMMAND, LINT0, LINT1};
 use super::time::tsc;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -17,8 +17,6 @@ const PAGE_SIZE: usize = 0x1000;
 /// processors. They need microseconds, where the host gives them time.
 const PATIENCE: u64 = 20_000_000_000;
 
-/// Enabled, vector 15, as the 8259's own spurious interrupt would be.
-const SPURIOUS_ENABLED: u32 = apic::ENABLED | 0xf;
 const DELIVER_EXTINT: u32 = 7 << 8;
 const DELIVER_NMI: u32 = 4 << 8;
 /// Commands to all but self, level asserted: INIT, and start at a page.
@@ -63,7 +61,7 @@ pub fn set_everywhere(registers: &[Msr], others: u32) -> Result<(), Missing> {
     if !apic::is_there() {
         return Ok(());
     }
-    apic::write(SPURIOUS_VECTOR, SPURIOUS_ENABLED);
+    apic::enable();
     apic::write(LINT0, DELIVER_EXTINT);
     apic::write(LINT1, DELIVER_NMI);
     if others == 0 {

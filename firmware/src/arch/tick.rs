@@ -3,8 +3,8 @@
 //!
 //! Nothing is done in it. Timers are looked at when services are called.
 
-use super::apic::{self, DIVIDE, END_OF_INTERRUPT, INITIAL_COUNT, SPURIOUS_VECTOR, TIMER};
-use super::exceptions::{SPURIOUS, TICK};
+use super::apic::{self, DIVIDE, END_OF_INTERRUPT, INITIAL_COUNT, TIMER};
+use super::exceptions::TICK;
 use super::time;
 use crate::ports;
 use core::arch::{asm, naked_asm};
@@ -35,7 +35,7 @@ pub fn start() {
         ports::write(port, 0xff_u8);
     }
     END.store(apic::address(END_OF_INTERRUPT).unwrap_or(0), Relaxed);
-    apic::write(SPURIOUS_VECTOR, apic::ENABLED | u32::from(SPURIOUS));
+    apic::enable();
     apic::write(DIVIDE, DIVIDE_BY_ONE);
     apic::write(TIMER, PERIODIC | u32::from(TICK));
     apic::write(INITIAL_COUNT, CYCLES);
@@ -68,13 +68,14 @@ pub fn pause() {
 
 /// Lets interrupts come or not, while programs run.
 pub fn enable(on: bool) {
-    match RUNNING.load(Relaxed) {
-        true if on => interrupts::enable(),
-        _ => interrupts::disable(),
+    if on && RUNNING.load(Relaxed) {
+        interrupts::enable();
+    } else {
+        interrupts::disable();
     }
 }
 
-/// Handles [`TICK`] and [`SPURIOUS`], which ends nothing when it is said to end.
+/// Handles [`TICK`] and the spurious interrupt, which ends nothing when it is said to end.
 #[unsafe(naked)]
 pub unsafe extern "C" fn handler() {
     naked_asm!(
