@@ -159,18 +159,13 @@ pub fn ipxe(bench: &Bench) -> Result<()> {
 pub fn systemd_boot(bench: &Bench) -> Result<()> {
     let package = debian::fetch(Suite::Bookworm, "systemd-boot-efi")?;
     let image = package.join("usr/lib/systemd/boot/efi/systemd-bootx64.efi");
-    let outcome = bench.expect(
+    let machine = program(bench, "q35", image, "systemd-boot");
+    gives_up(
+        bench,
         "judge-systemd-boot",
-        &program(bench, "q35", image, "systemd-boot"),
-        End::Exited(1),
+        &machine,
         "Unable to open root directory",
-    )?;
-    ensure!(
-        outcome.console.contains("gave up with INVALID_PARAMETER"),
-        "expected its status, INVALID_PARAMETER:\n{}",
-        outcome.console
-    );
-    Ok(())
+    )
 }
 
 /// efitools' HashTool, which looks for other files next to its own, shows its menu.
@@ -207,14 +202,19 @@ pub fn read_vars(bench: &Bench) -> Result<()> {
         efitool("ReadVars.efi")?,
         "ReadVars.efi PK KEK db",
     );
-    let outcome = bench.expect(
+    gives_up(
+        bench,
         "judge-read-vars",
         &machine,
-        End::Exited(1),
         "Usage: ReadVars.efi: [-s|-n] [var]",
-    )?;
+    )
+}
+
+/// The program says `words`, and its status, INVALID_PARAMETER, comes back.
+fn gives_up(bench: &Bench, name: &str, machine: &Machine, words: &str) -> Result<()> {
+    let outcome = bench.expect(name, machine, End::Exited(1), words)?;
     ensure!(
-        outcome.console.contains("INVALID_PARAMETER"),
+        outcome.console.contains("gave up with INVALID_PARAMETER"),
         "expected its status, INVALID_PARAMETER:\n{}",
         outcome.console
     );
