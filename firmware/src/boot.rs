@@ -55,6 +55,7 @@ pub enum Failure {
 }
 
 impl fmt::Display for Failure {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Platform(error) => error.fmt(f),

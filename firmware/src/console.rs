@@ -124,6 +124,7 @@ fn write_serial(bytes: &[u8]) {
 }
 
 /// Takes one byte that came in on the serial port or on Xen's console.
+#[cold]
 pub fn read_byte() -> Option<u8> {
     let ready = present().serial != 0 && read::<u8>(SERIAL_LSR) & LSR_DATA_READY != 0;
     if ready {

@@ -88,6 +88,7 @@ fn announce(platform: &Platform) {
 }
 
 /// Tells the host that the guest has failed, if it listens, and stops.
+#[cold]
 fn stop() -> ! {
     boot::report_failure();
     arch::stop()

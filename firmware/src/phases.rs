@@ -111,6 +111,7 @@ pub fn end() {
 struct All;
 
 impl fmt::Display for All {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = NAMES.iter().zip(&STAMPS);
         all.try_for_each(|(name, stamp)| write!(f, " {name} {}", stamp.load(Relaxed)))

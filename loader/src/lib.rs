@@ -24,6 +24,7 @@ use core::fmt::{self, Write};
 pub struct Printed<'a>(pub &'a [u8]);
 
 impl fmt::Display for Printed<'_> {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| match byte {
             b' '..=b'~' => f.write_char(char::from(*byte)),

@@ -159,6 +159,7 @@ pub const fn bit(slot: usize) -> u128 {
 /// `text` up to the first `at`, and what is behind it.
 #[must_use]
 #[inline(never)]
+#[cold]
 pub fn cut(text: &str, at: u8) -> (&str, &str) {
     let end = text.bytes().position(|byte| byte == at);
     let (head, tail) = text
@@ -170,6 +171,7 @@ pub fn cut(text: &str, at: u8) -> (&str, &str) {
 impl Service {
     /// What it is called in messages.
     #[must_use]
+    #[cold]
     pub fn name(self) -> &'static str {
         match self as usize {
             OUTPUT.. => "the firmware",
@@ -181,6 +183,7 @@ impl Service {
 /// The line of this number; empty when there are fewer.
 #[must_use]
 #[inline(never)]
+#[cold]
 pub fn line(mut lines: &str, number: usize) -> &str {
     for _ in 0..number.min(lines.len()) {
         lines = cut(lines, b'\n').1;
@@ -197,6 +200,7 @@ pub fn service(slot: usize) -> (&'static str, &'static str) {
 
 /// Which of a service's arguments is a GUID, or the first of many.
 #[must_use]
+#[cold]
 pub fn guid_argument(slot: usize) -> Option<usize> {
     let mut kinds = service(slot).1.bytes();
     kinds.position(|kind| matches!(kind, b'g' | b'v'))
@@ -291,6 +295,7 @@ fn spelled(text: &str) -> Option<Guid> {
 
 /// Appends a GUID's name, or its digits with dashes.
 #[inline(never)]
+#[cold]
 pub fn write_guid(text: &mut String, guid: &Guid) {
     if let Some(index) = GUIDS.iter().position(|known| same(known, guid)) {
         return add(text, line(NAMES, index));
@@ -312,6 +317,7 @@ pub fn write_guid(text: &mut String, guid: &Guid) {
 
 /// Appends `part`.
 #[inline(never)]
+#[cold]
 pub fn add(text: &mut String, part: &str) {
     text.push_str(part);
 }

@@ -45,6 +45,7 @@ impl Region {
 /// a host makes appear.
 #[must_use]
 #[inline(never)]
+#[cold]
 pub fn is_hole(regions: &[Region], address: u64) -> bool {
     let taken = |region: &Region| {
         let end = region.start.saturating_add(region.bytes);

@@ -229,6 +229,7 @@ impl Events {
     }
 
     /// Signals an event, and all others of its group.
+    #[cold]
     pub fn signal(&mut self, id: EventId) -> Result<(), Error> {
         let (signalled, group) = self.entry(id).map(|entry| (entry.signalled, entry.group))?;
         match group {
@@ -301,6 +302,7 @@ impl Events {
         self.due = NEVER;
     }
 
+    #[cold]
     fn plan(&mut self) {
         let due = self.entries.iter().map(|entry| entry.due).min();
         self.due = due.unwrap_or(NEVER);

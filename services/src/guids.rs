@@ -22,6 +22,7 @@ pub fn same(one: &Guid, other: &Guid) -> bool {
 /// The GUID of a number.
 #[must_use]
 #[inline(never)]
+#[cold]
 pub fn guid(number: u128) -> Guid {
     Guid::from_bytes(number.to_le_bytes())
 }

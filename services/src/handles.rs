@@ -180,6 +180,7 @@ impl Handles {
         Ok(handle)
     }
 
+    #[cold]
     fn remove(&mut self, key: Key) {
         self.opens.forget(key);
         self.installed.remove(&key);
@@ -210,6 +211,7 @@ impl Handles {
 
     /// Removes protocols, all of them or, when that is an error, none; the
     /// handle goes with its last one.
+    #[cold]
     pub fn uninstall_all(&mut self, handle: HandleId, protocols: &[Protocol]) -> Result<(), Error> {
         for protocol in protocols {
             self.check_unused(handle, *protocol)?;
@@ -239,6 +241,7 @@ impl Handles {
     }
 
     /// Whether the interface is there and may go.
+    #[cold]
     fn check_unused(&self, handle: HandleId, (protocol, interface): Protocol) -> Result<(), Error> {
         if self.interface(handle, protocol)? != interface {
             return Err(Error::NotFound);
@@ -251,6 +254,7 @@ impl Handles {
 
     /// Takes an image's protocol off its handle although someone may have it
     /// open, since it is about to go, and closes what the image has opened.
+    #[cold]
     pub fn remove_image(&mut self, handle: HandleId, protocol: Guid, interface: Interface) {
         self.opens.close_all(handle);
         if self.interface(handle, protocol) == Ok(interface) {
@@ -319,6 +323,7 @@ impl Handles {
     }
 
     /// The protocols on `handle`, in no order that means anything.
+    #[cold]
     pub fn protocols(&self, handle: HandleId) -> Result<Vec<Guid>, Error> {
         self.known(handle)?;
         let protocols = self.installed.range(all_of(handle));

@@ -51,6 +51,7 @@ pub enum LoadError {
 }
 
 impl fmt::Display for LoadError {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format(error) => error.fmt(f),

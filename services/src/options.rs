@@ -68,6 +68,7 @@ pub fn take(line: &mut Vec<u8>) -> Options {
 
 impl Options {
     /// Adds the option behind the prefix.
+    #[cold]
     fn add<'a>(&mut self, option: &'a str) -> Result<(), Complaint<'a>> {
         match cut(option, b'=') {
             ("trace", "") => self.trace = true,

@@ -75,6 +75,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "hvm_start_info: ")?;
         match self {
@@ -117,6 +118,7 @@ impl fmt::Display for Error {
 ///
 /// # Errors
 /// The first part that is not as it should be.
+#[cold]
 pub fn read(memory: &dyn Physical, address: u64) -> Result<StartInfo, Error> {
     let unreadable = Error::Unreadable("the structure", address);
     let head = memory.bytes(address, VERSION_0).ok_or(unreadable)?;

@@ -117,6 +117,7 @@ impl Terminal<'_> {
 }
 
 #[inline(never)]
+#[cold]
 fn sequence(text: &str) -> String {
     String::from(text)
 }

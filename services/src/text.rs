@@ -47,6 +47,7 @@ pub fn load_options(command_line: &[u8]) -> Vec<u16> {
 /// Text from a host. Where it is no UTF-8, each byte is a character of Latin-1, so
 /// that nothing is lost.
 #[inline(never)]
+#[cold]
 pub fn of_bytes(bytes: &[u8]) -> String {
     let each = || bytes.iter().map(|byte| char::from(*byte)).collect();
     core::str::from_utf8(bytes).map_or_else(|_| each(), Into::into)

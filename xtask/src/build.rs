@@ -18,7 +18,7 @@ const PAGE: u32 = 4096;
 /// Largest runtime region: what the guest never gets back.
 pub const RUNTIME_LIMIT: usize = 128 * 1024;
 /// Most bytes of the flash that may be neither zero nor erased.
-const OCCUPIED_LIMIT: usize = 160 * 1024;
+const OCCUPIED_LIMIT: usize = 128 * 1024;
 
 /// The firmware in its two wrappings.
 #[derive(Clone, Debug)]

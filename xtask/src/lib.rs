@@ -20,6 +20,7 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod nightly;
+pub mod pack;
 pub mod process;
 pub mod qemu;
 pub mod source;

@@ -2,9 +2,10 @@
 //! machine stops (Intel SDM vol. 3 §6.15).
 //!
 //! Nothing is repaired. A program that faults cannot be continued in any way
-//! that would be true, and the report is worth more than a reset.
+//! that would be true, and the report is worth more than a reset. One breakpoint
+//! is no fault: the one that stands for code which is still packed, see [`cold`].
 
-use super::tick;
+use super::{cold, tick};
 use crate::console::Console;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -13,6 +14,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 
 /// The processor's own vectors.
 const VECTORS: usize = 32;
+const BREAKPOINT: u64 = 3;
 /// The first behind them, for [`tick`].
 pub const TICK: u8 = VECTORS as u8;
 /// For an interrupt that is gone when it is asked for. Its low bits are ones, as the
@@ -59,10 +61,29 @@ global_asm!(
     "push rbx",
     "push rax",
     "mov rdi, rsp",
+    "mov rbp, rsp",
     "and rsp, -16",
     "cld",
-    "call {report}",
-    report = sym report,
+    "call {handle}",
+    "mov rsp, rbp",
+    "pop rax",
+    "pop rbx",
+    "pop rcx",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rbp",
+    "pop r8",
+    "pop r9",
+    "pop r10",
+    "pop r11",
+    "pop r12",
+    "pop r13",
+    "pop r14",
+    "pop r15",
+    "add rsp, 16",
+    "iretq",
+    handle = sym handle,
 );
 
 unsafe extern "C" {
@@ -152,7 +173,19 @@ impl fmt::Display for Frame {
     }
 }
 
-extern "C" fn report(frame: &Frame) -> ! {
+/// Returns to call again what had been packed, else never.
+extern "C" fn handle(frame: &mut Frame) {
+    // It reports the address behind its one byte.
+    let called = frame.rip.wrapping_sub(1);
+    if frame.vector == BREAKPOINT && cold::thaw(called) {
+        frame.rip = called;
+    } else {
+        report(frame);
+    }
+}
+
+#[cold]
+fn report(frame: &Frame) -> ! {
     let _ = write!(Console, "\novmf-lite: {frame}");
     crate::stop();
 }

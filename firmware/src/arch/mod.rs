@@ -2,6 +2,7 @@
 //! calls into images and out of them.
 
 pub mod apic;
+mod cold;
 pub mod exceptions;
 pub mod heap;
 pub mod image;
@@ -37,6 +38,7 @@ pub fn has_hypervisor() -> bool {
 }
 
 /// Stops this processor for good.
+#[cold]
 pub fn stop() -> ! {
     loop {
         interrupts::disable();

@@ -86,6 +86,7 @@ fn by_acpi_timer() -> Option<u64> {
 
 /// Frequency of the time stamp counter in Hz, measured if nobody has told it.
 #[inline(never)]
+#[cold]
 pub fn hz() -> u64 {
     TSC_HZ.get_or(|| told().unwrap_or_else(measure))
 }
@@ -94,6 +95,7 @@ pub fn hz() -> u64 {
 const LONG: u64 = 500_000;
 
 /// Waits for at least this many microseconds.
+#[cold]
 pub fn stall(microseconds: u64) {
     let ticks = u128::from(microseconds) * u128::from(hz()) / 1_000_000;
     let start = tsc();

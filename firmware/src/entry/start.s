@@ -105,6 +105,9 @@ page_tables:
     .skip 0x2000
 entered:                        // time stamp of our first instruction
     .quad 0
+.global cold_packed
+cold_packed:                    // LZ4 block that belongs into .cold, if it is not there
+    .long 0
 
 .section .bss.uncleared.entry, "aw", @nobits
 .balign 4096

@@ -57,6 +57,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transfer => write!(f, "fw_cfg: the host failed to transfer an item"),
@@ -100,9 +101,10 @@ impl FwCfg {
 
     /// The file of this name.
     pub fn file(&self, name: &str) -> Option<Item> {
+        // Most differ in length already.
         let named = |entry: &&[u8]| {
-            let rest = entry[ENTRY - NAME..].strip_prefix(name.as_bytes());
-            rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
+            let (found, rest) = entry[ENTRY - NAME..].split_at(name.len().min(NAME));
+            rest.first().is_none_or(|byte| *byte == 0) && found == name.as_bytes()
         };
         let mut files = self.directory.chunks_exact(ENTRY);
         files.find(named).map(item)

@@ -193,6 +193,7 @@ fn comes_from_hvmloader(fw_cfg: Option<&FwCfg>) -> bool {
     hvmloader::is_there(&memory) || !qemu
 }
 
+#[cold]
 fn from_hvmloader(xen: Xen, fw_cfg: Option<FwCfg>) -> Result<Platform, Error> {
     let memory = Found { regions: None };
     let mut regions = hvmloader::read(&memory).map_err(Error::Hvmloader)?;
@@ -242,6 +243,7 @@ fn from_reset(fw_cfg: FwCfg) -> Result<Platform, Error> {
 }
 
 /// QEMU has an fw_cfg here, too, but as its kernel it offers us to ourselves.
+#[cold]
 fn from_pvh(address: u64, xen: Option<Xen>) -> Result<Platform, Error> {
     let info = pvh::read(&Found { regions: None }, address).map_err(Error::StartInfo)?;
     let regions = pvh_regions(&info, xen)?;
@@ -275,6 +277,7 @@ fn pvh_regions(info: &StartInfo, xen: Option<Xen>) -> Result<Vec<Region>, Error>
 
 /// What xenstore says of this domain, the options in it obeyed. A domain runs as
 /// well without.
+#[cold]
 fn domain_of(xen: Xen) -> Domain {
     time::counts_at(u64::from(xen.tsc_khz) * 1000);
     let domain = xen.domain().unwrap_or_else(|error| {
@@ -292,6 +295,7 @@ fn domain_of(xen: Xen) -> Domain {
 }
 
 /// `line`, which may end in a NUL, with more words at its end.
+#[cold]
 fn appended(mut line: Vec<u8>, words: Option<&String>) -> Vec<u8> {
     if let Some(words) = words {
         line.truncate(

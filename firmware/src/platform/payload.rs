@@ -162,6 +162,7 @@ fn initrd_module(size: usize) -> Initrd {
 }
 
 /// The module's pages and where in them it is.
+#[cold]
 fn take_module(
     module: &Module,
     memory: &mut MemoryMap,
@@ -172,6 +173,7 @@ fn take_module(
 }
 
 /// Copies the initrd to where the kernel wants it.
+#[cold]
 fn read_module(buffer: &mut [u8]) -> Result<(), &'static str> {
     let initrd = INITRD_MODULE.get().ok_or("it is gone")?;
     buffer.copy_from_slice(initrd.get(..buffer.len()).ok_or("it is shorter")?);

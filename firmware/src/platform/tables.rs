@@ -179,6 +179,7 @@ fn find_smbios(regions: &[Region]) -> Option<Published> {
 /// What an earlier firmware has left there. RAM that nobody calls reserved is
 /// not read: it holds nothing, and under Xen touching it may be what makes it
 /// exist.
+#[cold]
 fn bios_area(regions: &[Region]) -> Option<Vec<u8>> {
     let (start, length) = BIOS_AREA;
     let last = start + length as u64 - 1;

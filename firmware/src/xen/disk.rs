@@ -50,6 +50,7 @@ struct Host {
 
 /// Looks for the disk and reads the store on it into memory. Returns that, and
 /// what the disk is called.
+#[cold]
 pub fn open(
     xen: Xen,
     regions: &[Region],
@@ -133,6 +134,7 @@ impl Host {
 
     /// Gives the disk `found` back, and takes back what was lent for it. Whether
     /// that can be lent again.
+    #[cold]
     fn give_back(&self, found: &Found, port: u32) -> bool {
         if let Err(error) = disk::release(&self.store, found) {
             complain(&found.name, &error);
@@ -181,6 +183,7 @@ impl Host {
 }
 
 impl InUse {
+    #[cold]
     fn write_back(&mut self) -> Result<(), Error> {
         let start = core::ptr::with_exposed_provenance(self.image.address as usize);
         // SAFETY: allocated for this. The runtime image, which changes it, has
@@ -191,6 +194,7 @@ impl InUse {
 }
 
 /// Called by the runtime image: see [`resident::Disk::keep`].
+#[cold]
 unsafe extern "efiapi" fn keep(offset: usize, length: usize) -> bool {
     let mut used = IN_USE.lock();
     let Some(used) = used.as_mut() else {
@@ -205,16 +209,19 @@ unsafe extern "efiapi" fn keep(offset: usize, length: usize) -> bool {
     written.is_ok()
 }
 
+#[cold]
 fn allocate(memory: &mut MemoryMap, bytes: usize) -> Option<&'static mut [u8]> {
     let ty = MemoryType::BOOT_SERVICES_DATA;
     ram::allocate(memory, Placement::Any, ty, bytes).ok()
 }
 
 /// Whether nothing was ever written to it.
+#[cold]
 fn is_blank(image: &[u8]) -> bool {
     [0, 0xff].contains(&image[0]) && image.iter().all(|byte| *byte == image[0])
 }
 
+#[cold]
 fn complain(name: &str, error: &dyn Display) {
     warning!("Xen disk {name}: {error}");
 }

@@ -35,6 +35,7 @@ impl Grants {
     }
 
     /// Unmaps it. What is lent stays lent.
+    #[cold]
     pub fn unmap(self) {
         // It stays in nobody's way: Xen moves it where the kernel wants it.
         let _ = self.0.unmap(TABLE / PAGE_SIZE);

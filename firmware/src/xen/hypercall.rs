@@ -59,6 +59,7 @@ const CRASH: u32 = 3;
 pub struct Refused(u64, u64, i64);
 
 impl fmt::Display for Refused {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(number, command, error) = self;
         write!(
@@ -71,6 +72,7 @@ impl fmt::Display for Refused {
 
 impl Xen {
     /// The value of a parameter of this domain.
+    #[cold]
     pub fn parameter(&self, parameter: Parameter) -> Result<u64, Refused> {
         let mut argument = HvmParameter::of(parameter, 0);
         self.call(HVM_OP, GET_PARAMETER, &mut argument)?;
@@ -164,6 +166,7 @@ impl Xen {
     }
 
     #[inline(never)]
+    #[cold]
     fn call_with(&self, number: u64, command: u64, argument: *mut u8) -> Result<(), Refused> {
         let result: i64;
         // SAFETY: each caller passes the structure of its command, and no command

@@ -22,6 +22,7 @@ pub struct Page {
 
 impl Page {
     /// The page and the channel that these two parameters name, if there are any.
+    #[cold]
     pub fn find(xen: Xen, frame: Parameter, port: Parameter) -> Option<Self> {
         let address = xen.parameter(frame).ok()?.checked_mul(PAGE_SIZE)?;
         let port = u32::try_from(xen.parameter(port).ok()?).ok()?;

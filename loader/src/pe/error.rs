@@ -40,6 +40,7 @@ pub enum Error {
 impl core::error::Error for Error {}
 
 impl fmt::Display for Error {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the file is empty"),
@@ -149,6 +150,7 @@ pub enum PlaceError {
 impl core::error::Error for PlaceError {}
 
 impl fmt::Display for PlaceError {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MemoryTooShort { needed, found } => write!(

@@ -111,6 +111,7 @@ unsafe extern "efiapi" fn output_string(
     }
 }
 
+#[cold]
 unsafe extern "efiapi" fn test_string(
     _this: *mut SimpleTextOutputProtocol,
     string: *const Char16,
@@ -119,6 +120,7 @@ unsafe extern "efiapi" fn test_string(
     status::of(characters(unsafe { Alleged::new(string) }).map(drop))
 }
 
+#[cold]
 unsafe extern "efiapi" fn query_mode(
     _this: *const SimpleTextOutputProtocol,
     mode: usize,
@@ -152,6 +154,7 @@ unsafe extern "efiapi" fn clear_screen(_this: *mut SimpleTextOutputProtocol) -> 
     terminal(Service::Firmware, &mut |terminal| Ok(terminal.clear()))
 }
 
+#[cold]
 unsafe extern "efiapi" fn set_cursor_position(
     _this: *mut SimpleTextOutputProtocol,
     column: usize,

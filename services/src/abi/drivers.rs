@@ -22,6 +22,7 @@ type Path = *const DevicePathProtocol;
 /// Most drivers that a caller names; a list that is longer has lost its null.
 const MAX_NAMED: usize = 1024;
 
+#[cold]
 fn binding(driver: HandleId) -> Result<Binding, Status> {
     let found = with(Service::ConnectController, |boot| {
         let found = boot.handles.interface(driver, DriverBindingProtocol::GUID);
@@ -58,6 +59,7 @@ fn drivers(named: Vec<HandleId>) -> Result<Vec<HandleId>, Status> {
 }
 
 /// Starts every driver that supports a controller; whether there was one.
+#[cold]
 fn connect_one(controller: HandleId, named: Vec<HandleId>, path: Path) -> Result<bool, Status> {
     let mut drivers = drivers(named)?;
     let mut started = false;
@@ -80,6 +82,7 @@ fn connect_one(controller: HandleId, named: Vec<HandleId>, path: Path) -> Result
 }
 
 /// Connects drivers to everything below a controller.
+#[cold]
 fn connect_children(controller: HandleId) {
     let mut all = children(controller, None).unwrap_or_default();
     let mut next = 0;
@@ -94,6 +97,7 @@ fn connect_children(controller: HandleId) {
     }
 }
 
+#[cold]
 fn children(controller: HandleId, driver: Option<HandleId>) -> Result<Vec<HandleId>, Status> {
     with(Service::ConnectController, |boot| {
         let all = boot.handles.opened_on(controller, None);
@@ -104,6 +108,7 @@ fn children(controller: HandleId, driver: Option<HandleId>) -> Result<Vec<Handle
 }
 
 /// The drivers that manage a controller, or one protocol of it.
+#[cold]
 fn managing(controller: HandleId, protocol: Option<Guid>) -> Result<Vec<HandleId>, Status> {
     with(Service::ConnectController, |boot| {
         let all = boot.handles.opened_on(controller, protocol);
@@ -122,6 +127,7 @@ fn unique(handles: impl Iterator<Item = HandleId>) -> Vec<HandleId> {
     all
 }
 
+#[cold]
 fn known(handle: HandleId) -> Result<(), Status> {
     with(Service::ConnectController, |boot| {
         boot.handles
@@ -132,6 +138,7 @@ fn known(handle: HandleId) -> Result<(), Status> {
 }
 
 /// Has a driver stop managing a controller, or only one child of it.
+#[cold]
 fn stop(controller: HandleId, driver: HandleId, child: Option<HandleId>) -> Result<(), Status> {
     let this = binding(driver)?;
     let children = children(controller, Some(driver))?;
@@ -166,6 +173,7 @@ fn stop(controller: HandleId, driver: HandleId, child: Option<HandleId>) -> Resu
 
 /// Has the drivers go that manage an interface, until one does not; whether there
 /// were some.
+#[cold]
 pub(super) fn let_go(controller: HandleId, protocol: Guid) -> bool {
     let drivers = managing(controller, Some(protocol)).unwrap_or_default();
     let mut stopped = drivers.iter().map(|driver| stop(controller, *driver, None));
@@ -174,6 +182,7 @@ pub(super) fn let_go(controller: HandleId, protocol: Guid) -> bool {
 }
 
 /// Connects all drivers to a controller and to what is below it.
+#[cold]
 pub(super) fn connect_all(controller: HandleId) {
     let _ = connect_one(controller, Vec::new(), ptr::null());
     connect_children(controller);
@@ -191,6 +200,7 @@ fn read_list(list: Alleged<Handle>) -> Result<Vec<HandleId>, Status> {
     Ok(handles)
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn connect_controller(
     controller: Handle,
     named: *const Handle,
@@ -214,6 +224,7 @@ pub(super) unsafe extern "efiapi" fn connect_controller(
     }))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn disconnect_controller(
     controller: Handle,
     driver: Handle,

@@ -34,6 +34,7 @@ fn run(Call { event, notify, .. }: Call) {
 
 impl Edge {
     /// Returns the level before. At `TPL_HIGH_LEVEL` there are no interrupts.
+    #[cold]
     fn set_level(&mut self, level: Tpl) -> Tpl {
         let old = core::mem::replace(&mut self.boot.tpl, level);
         let [was_high, is_high] = [old, level].map(|tpl| tpl >= Tpl::HIGH_LEVEL);
@@ -49,6 +50,7 @@ pub(super) fn set_level(level: Tpl) {
     let _ = with_edge(Service::RestoreTPL, |edge| Ok(edge.set_level(level)));
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn raise_tpl(new_tpl: Tpl) -> Tpl {
     with_edge(Service::RaiseTPL, |edge| {
         Ok(edge.set_level(edge.boot.tpl.max(new_tpl)))
@@ -56,6 +58,7 @@ pub(super) unsafe extern "efiapi" fn raise_tpl(new_tpl: Tpl) -> Tpl {
     .unwrap_or(Tpl::APPLICATION)
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn restore_tpl(old_tpl: Tpl) {
     let _ = with_edge(Service::RestoreTPL, |edge| {
         Ok(edge.set_level(edge.boot.tpl.min(old_tpl)))
@@ -63,6 +66,7 @@ pub(super) unsafe extern "efiapi" fn restore_tpl(old_tpl: Tpl) {
     dispatch();
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn create_event(
     kind: EventType,
     notify_tpl: Tpl,
@@ -75,6 +79,7 @@ pub(super) unsafe extern "efiapi" fn create_event(
     status::of(create(kind, notify_tpl, notify, context, None, event))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn create_event_ex(
     kind: EventType,
     notify_tpl: Tpl,
@@ -91,6 +96,7 @@ pub(super) unsafe extern "efiapi" fn create_event_ex(
     status::of(create(kind, notify_tpl, notify, context, group, event))
 }
 
+#[cold]
 fn create(
     kind: EventType,
     tpl: Tpl,
@@ -111,6 +117,7 @@ fn create(
     event.write(created.to_raw())
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn close_event(event: Event) -> Status {
     let event = EventId::from_raw(event);
     status::of(with(Service::CloseEvent, |boot| {
@@ -119,6 +126,7 @@ pub(super) unsafe extern "efiapi" fn close_event(event: Event) -> Status {
     }))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn signal_event(event: Event) -> Status {
     let event = EventId::from_raw(event);
     let signalled = with(Service::SignalEvent, |boot| {
@@ -152,6 +160,7 @@ pub fn ready_to_boot() {
 }
 
 /// CheckEvent, with time looked at already.
+#[cold]
 fn check(event: EventId) -> Result<(), Status> {
     let ask = || {
         with(Service::CheckEvent, |boot| {
@@ -180,6 +189,7 @@ pub(super) unsafe extern "efiapi" fn check_event(event: Event) -> Status {
     status::of(check(EventId::from_raw(event)))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn wait_for_event(
     count: usize,
     events: *const Event,

@@ -298,6 +298,7 @@ fn run(handle: HandleId) -> Result<(Status, ExitData), Status> {
 }
 
 /// Removes an image that is not running and frees its memory.
+#[cold]
 fn unload(handle: HandleId) -> Result<(), Status> {
     let image = with(Service::UnloadImage, |boot| {
         let image = boot.images.remove(handle).map_err(status::from)?;
@@ -312,6 +313,7 @@ fn unload(handle: HandleId) -> Result<(), Status> {
     Ok(())
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn load_image(
     _boot_policy: Boolean,
     parent: Handle,
@@ -359,6 +361,7 @@ fn copied(path: Alleged<u8>) -> Result<Vec<u8>, Status> {
     Ok(protocols::path_bytes(path)?.to_vec())
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn start_image(
     image_handle: Handle,
     exit_data_size: *mut usize,
@@ -393,6 +396,7 @@ fn frame_of(handle: HandleId) -> Result<Option<usize>, Status> {
     })
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn exit(
     image_handle: Handle,
     exit_status: Status,
@@ -438,6 +442,7 @@ fn keep(data: Alleged<u8>, size: usize) -> Result<(), Status> {
     })
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn unload_image(image_handle: Handle) -> Status {
     let handle = HandleId::from_raw(image_handle);
     status::of(ask_to_unload(handle).and_then(|()| unload(handle)))

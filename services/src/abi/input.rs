@@ -134,6 +134,7 @@ fn keyboard<R>(call: impl FnOnce(&mut Keyboard) -> R) -> Result<R, Status> {
 }
 
 /// The key that is next; whoever wants to hear of it does, once.
+#[cold]
 fn look() -> Result<Option<InputKey>, Status> {
     let seen = keyboard(|keyboard| keyboard.seen)?;
     if seen.is_some() {
@@ -180,6 +181,7 @@ fn no_shift(key: &KeyData) -> bool {
 }
 
 /// Somebody waits for a key: the event is signalled when there is one.
+#[cold]
 unsafe extern "efiapi" fn key_wanted(event: Event, _: *mut c_void) {
     if let Ok(Some(_)) = look() {
         let _ = with(Service::Firmware, |boot| {
@@ -189,6 +191,7 @@ unsafe extern "efiapi" fn key_wanted(event: Event, _: *mut c_void) {
     }
 }
 
+#[cold]
 fn reset() -> Status {
     status::of(machine(Service::Firmware).and_then(|machine| {
         // Typed before the reset.
@@ -210,12 +213,14 @@ unsafe extern "efiapi" fn reset_extended(_: *mut SimpleTextInputExProtocol, _: B
 }
 
 /// Takes the next key; `NOT_READY` when there is none.
+#[cold]
 fn take() -> Result<InputKey, Status> {
     let key = look()?.ok_or(Status::NOT_READY)?;
     keyboard(|keyboard| keyboard.seen = None)?;
     Ok(key)
 }
 
+#[cold]
 unsafe extern "efiapi" fn read_key_stroke(
     _this: *mut SimpleTextInputProtocol,
     key: *mut InputKey,
@@ -228,6 +233,7 @@ unsafe extern "efiapi" fn read_key_stroke(
     status::of(take().and_then(|taken| key.write(taken)))
 }
 
+#[cold]
 unsafe extern "efiapi" fn read_key_stroke_ex(
     _this: *mut SimpleTextInputExProtocol,
     data: *mut KeyData,
@@ -254,6 +260,7 @@ unsafe extern "efiapi" fn set_state(
     Status::UNSUPPORTED
 }
 
+#[cold]
 unsafe extern "efiapi" fn register_key_notify(
     _this: *mut SimpleTextInputExProtocol,
     data: *const KeyData,
@@ -285,6 +292,7 @@ unsafe extern "efiapi" fn register_key_notify(
     }))
 }
 
+#[cold]
 unsafe extern "efiapi" fn unregister_key_notify(
     _this: *mut SimpleTextInputExProtocol,
     handle: *mut c_void,

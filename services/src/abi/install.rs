@@ -18,6 +18,7 @@ pub(super) fn interface(pointer: *const c_void) -> Interface {
 
 /// Installs protocols on the handle at `handle`, or on a new one, which is
 /// stored there.
+#[cold]
 pub(super) fn install(
     service: Service,
     handle: Alleged<Handle>,
@@ -40,6 +41,7 @@ pub(super) fn install(
 }
 
 /// Signals the events of those who want to know of new interfaces of `protocol`.
+#[cold]
 fn tell(boot: &mut Boot, protocol: Guid) {
     for event in boot.handles.registered(protocol) {
         // It is there: CloseEvent ends its registrations.
@@ -47,6 +49,7 @@ fn tell(boot: &mut Boot, protocol: Guid) {
     }
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn install_protocol_interface(
     handle: *mut Handle,
     protocol: *const Guid,
@@ -66,6 +69,7 @@ pub(super) unsafe extern "efiapi" fn install_protocol_interface(
     }))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn uninstall_protocol_interface(
     handle: Handle,
     protocol: *const Guid,
@@ -85,6 +89,7 @@ pub(super) unsafe extern "efiapi" fn uninstall_protocol_interface(
 }
 
 /// Does what takes interfaces away, with their drivers gone before.
+#[cold]
 pub(super) fn without_drivers(
     handle: HandleId,
     protocols: &[Protocol],
@@ -104,6 +109,7 @@ pub(super) fn without_drivers(
     removed
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn reinstall_protocol_interface(
     handle: Handle,
     protocol: *const Guid,

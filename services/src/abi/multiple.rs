@@ -62,6 +62,7 @@ macro_rules! variadic {
 variadic!(install_arguments => install_multiple);
 variadic!(uninstall_arguments => uninstall_multiple);
 
+#[cold]
 unsafe extern "efiapi" fn install_multiple(handle: *mut Handle, pairs: *const usize) -> Status {
     // SAFETY: IN OUT, the caller's promise.
     let handle = unsafe { Alleged::new(handle) };
@@ -81,6 +82,7 @@ unsafe extern "efiapi" fn install_multiple(handle: *mut Handle, pairs: *const us
     }))
 }
 
+#[cold]
 unsafe extern "efiapi" fn uninstall_multiple(handle: Handle, pairs: *const usize) -> Status {
     // SAFETY: the arguments as they lie on the caller's stack.
     let pairs = unsafe { Alleged::new(pairs) };
@@ -97,6 +99,7 @@ unsafe extern "efiapi" fn uninstall_multiple(handle: Handle, pairs: *const usize
 }
 
 /// The pairs up to the null that ends them.
+#[cold]
 fn read_pairs(arguments: Alleged<usize>) -> Result<Vec<Protocol>, Status> {
     let mut protocols = Vec::new();
     loop {

@@ -37,6 +37,7 @@ pub(super) unsafe extern "efiapi" fn handle_protocol(
     ))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn open_protocol(
     handle: Handle,
     protocol: *const Guid,
@@ -115,6 +116,7 @@ fn only_drivers(handle: HandleId, protocol: Guid) -> Result<bool, Status> {
     })
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn close_protocol(
     handle: Handle,
     protocol: *const Guid,
@@ -133,6 +135,7 @@ pub(super) unsafe extern "efiapi" fn close_protocol(
     }))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn open_protocol_information(
     handle: Handle,
     protocol: *const Guid,
@@ -178,6 +181,7 @@ fn entry(record: &Record) -> OpenProtocolInformationEntry {
 /// What ProtocolsPerHandle returns: pointers to GUIDs, which lie behind the
 /// pointers. So they last as long as their caller needs them, whatever becomes
 /// of the handle.
+#[cold]
 pub(super) unsafe extern "efiapi" fn protocols_per_handle(
     handle: Handle,
     protocol_buffer: *mut *mut *const Guid,

@@ -39,6 +39,7 @@ pub fn publish() -> Result<(), Status> {
 }
 
 /// Everything may be done again with pages that were freed.
+#[cold]
 pub(super) fn forget(start: PhysAddr, pages: PageCount) {
     if USED.load(Ordering::Relaxed) {
         let bytes = pages.0.saturating_mul(PAGE_SIZE);
@@ -78,6 +79,7 @@ fn change(
     })
 }
 
+#[cold]
 unsafe extern "efiapi" fn get_memory_attributes(
     _this: *const MemoryAttributeProtocol,
     start: PhysicalAddress,

@@ -61,6 +61,7 @@ fn locate(service: Service, search: Search) -> Result<Vec<HandleId>, Status> {
 }
 
 /// The caller has got the handles: they are not new to its registration any more.
+#[cold]
 fn delivered(service: Service, search: Search, found: &[HandleId]) {
     if let (Search::ByRegistration(registration), [handle]) = (search, found) {
         let _ = with(service, |boot| {
@@ -70,6 +71,7 @@ fn delivered(service: Service, search: Search, found: &[HandleId]) {
     }
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn register_protocol_notify(
     protocol: *const Guid,
     event: Event,

@@ -38,6 +38,7 @@ fn known() -> Result<[Option<Fill>; 2], Status> {
     machine(Service::Firmware).map(|machine| machine.random)
 }
 
+#[cold]
 unsafe extern "efiapi" fn get_info(
     _this: *mut RngProtocol,
     size: *mut usize,
@@ -66,6 +67,7 @@ unsafe extern "efiapi" fn get_info(
     }))
 }
 
+#[cold]
 unsafe extern "efiapi" fn get_rng(
     _this: *mut RngProtocol,
     algorithm: *const RngAlgorithmType,

@@ -151,6 +151,7 @@ fn listeners(boot: &Boot) -> Vec<Listener> {
     gathered(listener)
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn get_next_monotonic_count(count: *mut u64) -> Status {
     let next = with_edge(Service::GetNextMonotonicCount, |edge| {
         edge.resident
@@ -199,12 +200,14 @@ pub fn power_off() -> Result<Infallible, Status> {
 }
 
 /// Ends the machine's run, by ResetSystem of the runtime image.
+#[cold]
 pub(super) fn reset(kind: ResetType) -> Result<Infallible, Status> {
     let reset = runtime_services(Service::ResetSystem)?.reset_system;
     // SAFETY: the service needs no data for this.
     unsafe { reset(kind, Status::SUCCESS, 0, ptr::null()) }
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn calculate_crc32(
     data: *const c_void,
     data_size: usize,

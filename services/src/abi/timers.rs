@@ -34,6 +34,7 @@ pub(super) fn poll() {
     }
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn set_timer(
     event: Event,
     delay: TimerDelay,
@@ -56,6 +57,7 @@ pub(super) unsafe extern "efiapi" fn set_timer(
     }))
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn stall(microseconds: usize) -> Status {
     status::of(wait(u64::try_from(microseconds).unwrap_or(u64::MAX)))
 }
@@ -73,6 +75,7 @@ fn wait(mut microseconds: u64) -> Result<(), Status> {
     }
 }
 
+#[cold]
 pub(super) unsafe extern "efiapi" fn set_watchdog_timer(
     timeout: usize,
     _code: u64,

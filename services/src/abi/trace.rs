@@ -81,6 +81,7 @@ impl Wanted {
 
     /// Whether a service fails whatever it is asked.
     #[inline(never)]
+    #[cold]
     fn denies(&self, slot: usize) -> bool {
         self.options.denied & catalog::bit(slot) != 0
     }
@@ -147,6 +148,7 @@ pub(super) fn published<T>(table: *const T, first: usize, count: usize) -> *cons
 }
 
 #[inline(never)]
+#[cold]
 fn copied(words: &[usize], first: usize, count: usize) -> *const usize {
     let copy = words.to_vec().leak();
     if let Some(functions) = copy.get_mut(..count) {
@@ -266,6 +268,7 @@ pub(super) fn unwind(depth: usize) {
 
 /// A thunk has been called. `arguments` is where its caller's arguments lie, in a
 /// row, right behind the return address. Returns what to jump to.
+#[cold]
 unsafe extern "efiapi" fn enter(slot: usize, arguments: *mut usize) -> usize {
     let Some(wanted) = wanted() else {
         return thunks::refusal();
@@ -320,6 +323,7 @@ fn note(slot: usize, arguments: *mut usize, start: u64) {
 
 /// A remembered call has returned `result` to where its return address was, at
 /// `frame`. Returns where to go on.
+#[cold]
 unsafe extern "efiapi" fn leave(result: usize, frame: *mut usize) -> usize {
     let mut calls = CALLS.lock();
     let is_it = |call: &Call| call.frame == frame.addr();

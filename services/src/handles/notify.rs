@@ -106,6 +106,7 @@ impl Handles {
     }
 
     /// The handle was found by the registration: it is not new to it any more.
+    #[cold]
     pub fn found_by(&mut self, registration: Registration, handle: HandleId) {
         let mut all = self.registrations.list.iter_mut();
         if let Some(one) = all.find(|one| one.registration == registration)

@@ -85,6 +85,7 @@ pub enum Shortage {
 }
 
 impl fmt::Display for Shortage {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BusNumber(at) => write!(

@@ -53,6 +53,7 @@ mod fadt {
 /// Finds an RSDP in `area`, a copy of [`BIOS_AREA`](super::BIOS_AREA)
 /// (§5.2.5.1); its offset.
 #[must_use]
+#[cold]
 pub fn find_rsdp(area: &[u8]) -> Option<usize> {
     let mut offsets = (0..area.len()).step_by(BIOS_AREA_ALIGNMENT);
     offsets.find(|at| {

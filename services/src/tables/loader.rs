@@ -329,6 +329,7 @@ fn blob<'f, 'a>(files: &'f mut Files<'a>, file: &str) -> Result<&'f mut Blob<'a>
         .ok_or_else(|| Problem::NotAllocated(file.into()))
 }
 
+#[cold]
 fn outside(file: &str, offset: u64, length: u64, size: usize) -> Problem {
     Problem::Outside {
         file: file.into(),

@@ -43,6 +43,7 @@ impl fmt::Display for Error {
 /// [`BIOS_AREA`](super::BIOS_AREA) (§5.2.1); its offset, and the GUID it is
 /// published under. The 64-bit one comes first where there are two.
 #[must_use]
+#[cold]
 pub fn find(area: &[u8]) -> Option<(usize, Guid)> {
     let find = |valid: fn(&[u8]) -> Option<bool>| {
         let mut offsets = (0..area.len()).step_by(BIOS_AREA_ALIGNMENT);
@@ -53,6 +54,7 @@ pub fn find(area: &[u8]) -> Option<(usize, Guid)> {
 }
 
 /// Whether `bytes` begin with a 64-bit entry point.
+#[cold]
 fn valid_64(bytes: &[u8]) -> Option<bool> {
     let length = usize::from(*bytes.get(6)?);
     let anchor = bytes.get(..length)?;
@@ -60,6 +62,7 @@ fn valid_64(bytes: &[u8]) -> Option<bool> {
 }
 
 /// Whether `bytes` begin with a 32-bit entry point and its intermediate one.
+#[cold]
 fn valid_32(bytes: &[u8]) -> Option<bool> {
     let length = usize::from(*bytes.get(5)?);
     let (anchor, inner) = (bytes.get(..length)?, bytes.get(INTERMEDIATE)?);

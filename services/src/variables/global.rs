@@ -28,7 +28,6 @@
 //! | PK, KEK, db, dbx, dbt, dbr | as others enrolled them | `EFI_INVALID_PARAMETER` for those that need no signature |
 //! | the rest of §3.3 | none | there is nothing behind them |
 
-use super::layout::put;
 use super::storage::Storage;
 use super::{Key, Name, Variable, Variables, attributes};
 use uefi_raw::table::runtime::VariableAttributes;
@@ -109,8 +108,8 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     #[inline(never)]
     fn publish_one(&mut self, own: &Own) {
         let mut wide = [0; 2 * LONGEST];
-        for (unit, byte) in wide.chunks_exact_mut(2).zip(&own.name) {
-            put(unit, 0, &[*byte]);
+        for ([low, _], byte) in wide.as_chunks_mut().0.iter_mut().zip(&own.name) {
+            *low = *byte;
         }
         let (name, value) = (Name::from_buffer(&wide), own.value.get(..own.size));
         if let (Some(name), Some(value)) = (name, value) {

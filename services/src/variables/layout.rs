@@ -77,6 +77,7 @@ impl Layout {
     /// The layout of the store that begins with `bytes`, if one does. There may be
     /// more on what it lies on than the store.
     #[must_use]
+    #[cold]
     pub fn of_volume(bytes: &[u8]) -> Option<Self> {
         let known = [0x2_0000, 0x8_4000].map(Self::of_flash);
         let mut known = known.into_iter().flatten();
@@ -168,8 +169,8 @@ pub fn wide(size: usize) -> [u8; 4] {
 
 /// Writes `field` at `offset` of `room`.
 pub fn put(room: &mut [u8], offset: usize, field: &[u8]) {
-    let room = room.iter_mut().skip(offset);
-    for (to, from) in room.zip(field) {
+    let room = room.get_mut(offset..).unwrap_or_default();
+    for (to, from) in room.iter_mut().zip(field) {
         *to = *from;
     }
 }

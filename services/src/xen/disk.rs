@@ -70,6 +70,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
@@ -226,6 +227,7 @@ impl<L: Link> Disk<L> {
     ///
     /// # Errors
     /// When it is not within the disk, or cannot be read.
+    #[cold]
     pub fn read(&mut self, mut sector: u64, buffer: &mut [u8]) -> Result<(), Error> {
         for piece in buffer.chunks_mut(MOST) {
             self.request(READ, sector, piece.len())?;
@@ -239,6 +241,7 @@ impl<L: Link> Disk<L> {
     ///
     /// # Errors
     /// When they are not within the disk, or cannot be written.
+    #[cold]
     pub fn write(&mut self, mut sector: u64, bytes: &[u8]) -> Result<(), Error> {
         for piece in bytes.chunks(MOST) {
             self.written = true;
@@ -261,6 +264,7 @@ impl<L: Link> Disk<L> {
         Ok(())
     }
 
+    #[cold]
     fn request(&mut self, operation: u8, sector: u64, bytes: usize) -> Result<(), Error> {
         let end = sector.checked_add((bytes / SECTOR) as u64);
         if self.failed || end.is_none_or(|end| end > self.sectors) {
@@ -352,6 +356,7 @@ fn write(
 }
 
 /// Waits for one of two states of the back end.
+#[cold]
 fn reaches(store: &Store<impl Link>, found: &Found, state: u32, or: u32) -> Result<(), Error> {
     let wanted = |found| found == state || found == or;
     // One that does not exist any more, or does not want to connect.
@@ -371,6 +376,7 @@ pub struct Changes(Vec<bool>);
 impl Changes {
     /// None of an image of `bytes` bytes.
     #[must_use]
+    #[cold]
     pub fn none(bytes: usize) -> Self {
         Self(alloc::vec![false; bytes / SECTOR])
     }

@@ -61,6 +61,7 @@ fn text(bytes: alloc::vec::Vec<u8>) -> String {
     crate::text::of_bytes(&bytes)
 }
 
+#[cold]
 fn level(value: String) -> Level {
     value.parse().map_or(Level::Unknown(value), Level::Filter)
 }

@@ -40,6 +40,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "hvmloader's information at {ADDRESS:#x}: ")?;
         match self {
@@ -71,6 +72,7 @@ impl fmt::Display for Error {
 }
 
 /// Whether the block is there, whatever else it says.
+#[cold]
 pub fn is_there(memory: &dyn Physical) -> bool {
     let mut found = [0; 14];
     memory.read(ADDRESS, &mut found) == Some(()) && found == *SIGNATURE

@@ -33,6 +33,7 @@ impl Ring {
     }
 
     /// Writes as much of `bytes` as there is room for; returns how much.
+    #[cold]
     pub fn push(&self, link: &impl Link, bytes: &[u8]) -> Result<usize, Corrupt> {
         let room = self.size.saturating_sub(self.used(link)?);
         let at = link.load(self.producer);
@@ -52,6 +53,7 @@ impl Ring {
 
     /// Reads as many bytes as there are and `buffer` has room for; returns how
     /// many.
+    #[cold]
     pub fn pull(&self, link: &impl Link, buffer: &mut [u8]) -> Result<usize, Corrupt> {
         let waiting = (self.used(link)? as usize).min(buffer.len());
         let mut index = link.load(self.consumer);

@@ -44,6 +44,7 @@ pub fn moment(
 
 /// The bytes of a structure that begins with its version: one that is odd while
 /// somebody writes, and another after.
+#[cold]
 fn quiet(memory: &dyn Physical, address: u64, length: usize) -> Option<alloc::vec::Vec<u8>> {
     (0..TRIES).find_map(|_| {
         let bytes = memory.bytes(address, length)?;
@@ -54,6 +55,7 @@ fn quiet(memory: &dyn Physical, address: u64, length: usize) -> Option<alloc::ve
 }
 
 /// The system time at time stamp `tsc`, in nanoseconds, by a `vcpu_time_info`.
+#[cold]
 fn system_time(time: &[u8], tsc: u64) -> Option<u64> {
     // A stamp from before the domain began, whose counter started at 0, is below
     // 0, and that is a large number here.

@@ -98,6 +98,7 @@ impl fmt::Debug for Code {
 }
 
 impl fmt::Display for Error {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "xenstore: ")?;
         match self {
@@ -188,6 +189,7 @@ impl<L: Link> Store<L> {
     ///
     /// # Errors
     /// When the store does not answer as it should.
+    #[cold]
     pub fn read(&self, directory: &str, name: &str) -> Result<Option<String>, Error> {
         let value = if_any(self.request_at(READ, directory, name, ""))?;
         Ok(value.as_deref().map(text))
@@ -218,6 +220,7 @@ impl<L: Link> Store<L> {
     ///
     /// # Errors
     /// When the store does not answer as it should.
+    #[cold]
     pub fn number(&self, directory: &str, name: &str) -> Result<u32, Error> {
         let value = if_any(self.request_at(READ, directory, name, ""))?;
         Ok(value.as_deref().and_then(decimal).unwrap_or(0))
@@ -227,6 +230,7 @@ impl<L: Link> Store<L> {
     ///
     /// # Errors
     /// When the store does not take it.
+    #[cold]
     pub fn write(&self, directory: &str, name: &str, value: &str) -> Result<(), Error> {
         self.request_at(WRITE, directory, name, value).map(drop)
     }
@@ -239,6 +243,7 @@ impl<L: Link> Store<L> {
         if_any(self.request_at(REMOVE, directory, name, "")).map(drop)
     }
 
+    #[cold]
     fn request_at(
         &self,
         ty: u32,
@@ -251,6 +256,7 @@ impl<L: Link> Store<L> {
     }
 
     /// A request outside of transactions.
+    #[cold]
     fn request(&self, ty: u32, payload: &[&[u8]]) -> Result<Vec<u8>, Error> {
         let request = self.send(ty, 0, payload)?;
         self.receive(ty, request)
@@ -265,6 +271,7 @@ impl<L: Link> Store<L> {
     }
 
     /// Sends a request; returns its number.
+    #[cold]
     fn send(&self, ty: u32, transaction: u32, payload: &[&[u8]]) -> Result<u32, Error> {
         let length: usize = payload.iter().map(|part| part.len()).sum();
         if length > PAYLOAD_MAX {
@@ -281,6 +288,7 @@ impl<L: Link> Store<L> {
         Ok(request)
     }
 
+    #[cold]
     fn push(&self, mut bytes: &[u8]) -> Result<(), Error> {
         loop {
             let pushed = REQUESTS.push(&self.link, bytes)?;
@@ -297,6 +305,7 @@ impl<L: Link> Store<L> {
     }
 
     /// The payload of the answer to `request`.
+    #[cold]
     fn receive(&self, ty: u32, request: u32) -> Result<Vec<u8>, Error> {
         loop {
             let mut header = [[0; 4]; HEADER / 4];
@@ -319,6 +328,7 @@ impl<L: Link> Store<L> {
         }
     }
 
+    #[cold]
     fn pull(&self, mut buffer: &mut [u8]) -> Result<(), Error> {
         loop {
             let pulled = ANSWERS.pull(&self.link, buffer)?;
@@ -376,6 +386,7 @@ impl<L: Link> Transaction<'_, L> {
 }
 
 /// What there is none of is no error.
+#[cold]
 fn if_any(answer: Result<Vec<u8>, Error>) -> Result<Option<Vec<u8>>, Error> {
     match answer {
         Ok(found) => Ok(Some(found)),
@@ -389,6 +400,7 @@ fn without_nul(bytes: &[u8]) -> &[u8] {
 }
 
 /// The decimal number that `text` is.
+#[cold]
 fn decimal(text: &[u8]) -> Option<u32> {
     let digits = without_nul(text).trim_ascii();
     let number = digits.iter().try_fold(0_u32, |number, digit| {

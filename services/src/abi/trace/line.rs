@@ -66,6 +66,7 @@ impl Call {
     }
 
     /// Writes the line; without `status` the call does not return.
+    #[cold]
     pub fn log(&self, depth: usize, status: Option<Status>) {
         let elapsed = now().wrapping_sub(self.entered);
         let (name, kinds) = catalog::service(self.slot);
@@ -126,6 +127,7 @@ fn argument(text: &mut String, kind: u8, value: usize, written: bool) {
 }
 
 #[inline(never)]
+#[cold]
 fn result(text: &mut String, status: Status) {
     // Writing to a string cannot fail.
     let _ = write!(text, "{status}");
@@ -136,6 +138,7 @@ fn low(value: usize) -> u64 {
 }
 
 #[inline(never)]
+#[cold]
 fn hex(text: &mut String, value: u64) {
     let _ = write!(text, "{value:#x}");
 }
@@ -148,6 +151,7 @@ fn pairs(text: &mut String, values: &[usize]) {
     }
 }
 
+#[cold]
 fn named(text: &mut String, names: &str, number: usize) {
     match catalog::line(names, number & 0xffff_ffff) {
         "" => hex(text, low(number)),
@@ -155,6 +159,7 @@ fn named(text: &mut String, names: &str, number: usize) {
     }
 }
 
+#[cold]
 fn guid(text: &mut String, address: usize) {
     if let Some(guid) = read(address) {
         catalog::write_guid(text, &guid);

@@ -12,6 +12,7 @@ use core::arch::naked_asm;
 const LENGTH: usize = 5;
 
 #[unsafe(naked)]
+#[cold]
 unsafe extern "efiapi" fn thunks() {
     naked_asm!(
         ".rept {slots}",
@@ -23,6 +24,7 @@ unsafe extern "efiapi" fn thunks() {
 }
 
 #[unsafe(naked)]
+#[cold]
 unsafe extern "efiapi" fn common() {
     naked_asm!(
         "pop rax", // where the thunk ends
