@@ -22,6 +22,7 @@ use ovmf_lite_services::memory::{self, MemoryMap};
 use ovmf_lite_services::options;
 use ovmf_lite_services::resident::RtPropertiesTable;
 use ovmf_lite_services::text;
+use uefi_raw::table::configuration::ConfigurationTable;
 use uefi_raw::{Guid, Status};
 
 /// `PVPANIC_PANICKED` (QEMU `docs/specs/pvpanic.rst`).
@@ -142,19 +143,24 @@ pub fn open_services(
     abi::initrd::publish()?;
     abi::random::publish()?;
     abi::protection::publish()?;
-    for table in tables.into_iter().flatten() {
-        publish(
-            table.guid,
-            core::ptr::with_exposed_provenance_mut(table.address),
-        )?;
-    }
-    publish(RtPropertiesTable::GUID, rt_properties.cast_mut().cast())?;
-    let attributes = resident.attributes.as_ptr();
-    publish(MEMORY_ATTRIBUTES_TABLE, attributes.cast_mut().cast())
+    let found = tables.into_iter().flatten().map(|table| {
+        let address = core::ptr::with_exposed_provenance_mut(table.address);
+        configuration_table(table.guid, address)
+    });
+    let attributes = resident.attributes.as_ptr().cast_mut().cast();
+    let own = [
+        configuration_table(RtPropertiesTable::GUID, rt_properties.cast_mut().cast()),
+        configuration_table(MEMORY_ATTRIBUTES_TABLE, attributes),
+    ];
+    let tables: Vec<_> = found.chain(own).collect();
+    Ok(abi::install_configuration_tables(&tables)?)
 }
 
-fn publish(guid: Guid, table: *mut c_void) -> Result<(), Failure> {
-    Ok(abi::install_configuration_table(guid, table)?)
+fn configuration_table(vendor_guid: Guid, vendor_table: *mut c_void) -> ConfigurationTable {
+    ConfigurationTable {
+        vendor_guid,
+        vendor_table,
+    }
 }
 
 fn machine() -> Machine {

@@ -25,7 +25,7 @@ const LARGEST: usize = 16 * FLASH_SIZE;
 const PACKED: Range<usize> = 0..4;
 /// What an instruction of unpacking may cost, in hundredths of a byte: every start
 /// unpacks the first part, and few need the second.
-const PRICES: [u32; 2] = [22, 1];
+const PRICES: [u32; 2] = [20, 1];
 
 /// Packs the image in `elf` into a flash image of [`FLASH_SIZE`].
 ///

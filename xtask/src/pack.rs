@@ -31,8 +31,8 @@ const BYTE: u32 = 100;
 const EMPTY: u32 = 2;
 /// Instructions for a token and a match of up to 16 bytes.
 const SEQUENCE: u32 = 18;
-/// Further ones for many literals, and for 32 of them.
-const LITERALS: (u32, u32) = (10, 8);
+/// Further ones for many literals, and for 64 of them.
+const LITERALS: (u32, u32) = (10, 12);
 /// Further ones for a long match, and for 16 bytes of it.
 const MATCH: (u32, u32) = (6, 6);
 
@@ -127,7 +127,7 @@ fn plan(all: &[u8], start: usize, price: u32) -> Plan {
         plan.matched[at] = best_match(all, start + at, &places, price, |length| {
             plan.token.get(at + length).map_or(NEVER, |token| token.0)
         });
-        let literal = |at: usize| cost_of(all[start + at]) + LITERALS.1 * price / 32;
+        let literal = |at: usize| cost_of(all[start + at]) + LITERALS.1 * price / 64;
         let (cost, literals) = plan.run[at + 1];
         let on = (literal(at) + cost, literals + 1);
         plan.run[at] = on.min((plan.matched[at].0, 0));

@@ -81,6 +81,7 @@ pub fn fill(handoff: &mut Handoff) {
     unsafe { RUNTIME.get().write(runtime_services()) };
     // SAFETY: nobody knows the table yet.
     unsafe { PROPERTIES.get().write(properties(handoff)) };
+    seal(&SYSTEM);
     seal(&RUNTIME);
     handoff.system_table = SYSTEM.get();
     handoff.configuration_tables = CONFIGURATION.get().cast();

@@ -49,6 +49,8 @@ pub fn thaw(address: u64) -> bool {
             out("rdx") _,
             out("xmm0") _,
             out("xmm1") _,
+            out("xmm2") _,
+            out("xmm3") _,
         );
     }
     true

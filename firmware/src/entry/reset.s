@@ -77,7 +77,7 @@ fill:
     jmp *%edx
 
 // Unpacks the LZ4 block at ESI to EDI, then returns to EDX with both behind what
-// they passed; changes EAX, EBX, ECX, XMM0 and XMM1, and up to 31 bytes behind the
+// they passed; changes EAX, EBX, ECX, XMM0 to XMM3, and up to 63 bytes behind the
 // result. These instructions mean the same in 64-bit mode, for arch::cold.
 //
 // It copies 16 bytes where fewer are wanted, and does not look out for what the
@@ -128,10 +128,14 @@ unpack:
     addl %edi, %ecx             // their end
 5:  movups 3(%esi), %xmm0
     movups 19(%esi), %xmm1
+    movups 35(%esi), %xmm2
+    movups 51(%esi), %xmm3
     movups %xmm0, (%edi)
     movups %xmm1, 16(%edi)
-    addl $32, %esi
-    addl $32, %edi
+    movups %xmm2, 32(%edi)
+    movups %xmm3, 48(%edi)
+    addl $64, %esi
+    addl $64, %edi
     cmpl %ecx, %edi
     jb 5b
     subl %ecx, %edi

@@ -100,11 +100,11 @@ impl FwCfg {
     }
 
     /// The file of this name.
-    pub fn file(&self, name: &str) -> Option<Item> {
+    pub fn file(&self, name: &[u8]) -> Option<Item> {
         // Most differ in length already.
         let named = |entry: &&[u8]| {
             let (found, rest) = entry[ENTRY - NAME..].split_at(name.len().min(NAME));
-            rest.first().is_none_or(|byte| *byte == 0) && found == name.as_bytes()
+            rest.first().is_none_or(|byte| *byte == 0) && found == name
         };
         let mut files = self.directory.chunks_exact(ENTRY);
         files.find(named).map(item)
@@ -132,7 +132,7 @@ impl FwCfg {
 
     /// A small file, whole; empty when there is none.
     pub fn read_file(&self, name: &'static str) -> Result<Vec<u8>, Error> {
-        match self.file(name) {
+        match self.file(name.as_bytes()) {
             Some(item) => self.read_small(name, item),
             None => Ok(Vec::new()),
         }
@@ -178,7 +178,7 @@ impl FwCfg {
 
     /// Whether it describes memory: under Xen it does not.
     pub fn has_memory(&self) -> bool {
-        self.file(MEMORY).is_some()
+        self.file(MEMORY.as_bytes()).is_some()
     }
 
     /// The ranges of `etc/e820`.

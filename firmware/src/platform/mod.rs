@@ -229,7 +229,7 @@ fn from_reset(fw_cfg: FwCfg) -> Result<Platform, Error> {
     if !regions.iter().any(Region::is_ram) {
         return Err(Error::NoMemoryMap);
     }
-    if fw_cfg.file(phases::ASKED).is_some() {
+    if fw_cfg.file(phases::ASKED.as_bytes()).is_some() {
         phases::show();
     }
     chipset::set_up(chipset, &fw_cfg, &mut regions)?;

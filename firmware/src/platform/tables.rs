@@ -35,7 +35,7 @@ pub struct Published {
 #[derive(Debug)]
 pub enum Error {
     /// The host's script is wrong.
-    Script(loader::Error),
+    Script(loader::Error<'static>),
     /// The script placed no RSDP.
     NoRsdp,
     /// What is at this address is none.
@@ -83,7 +83,7 @@ struct Loader<'m> {
 }
 
 impl Host<'static> for Loader<'_> {
-    fn place(&mut self, file: &str, alignment: u64) -> Result<Blob<'static>, HostError> {
+    fn place(&mut self, file: &[u8], alignment: u64) -> Result<Blob<'static>, HostError> {
         let item = self.fw_cfg.file(file).ok_or(HostError::NoFile)?;
         // NVS, not reclaim: the FACS is among the tables, and AML keeps
         // reading the rest (ACPI 6.5 §5.2.10, §15.4).
@@ -105,7 +105,7 @@ impl Host<'static> for Loader<'_> {
         })
     }
 
-    fn write(&mut self, file: &str, offset: u32, bytes: &mut [u8]) -> Result<(), HostError> {
+    fn write(&mut self, file: &[u8], offset: u32, bytes: &mut [u8]) -> Result<(), HostError> {
         let item = self.fw_cfg.file(file).ok_or(HostError::NoFile)?;
         let written = self.fw_cfg.write(item, offset, bytes);
         written.map_err(|_| HostError::Transfer)
@@ -134,12 +134,12 @@ pub struct Acpi {
 }
 
 fn place_acpi(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Acpi>, Error> {
-    let script = fw_cfg.read_file(SCRIPT)?;
+    let script = fw_cfg.read_file(SCRIPT)?.leak();
     if script.is_empty() {
         return Ok(None);
     }
-    let files = loader::run(&script, &mut Loader { fw_cfg, memory }).map_err(Error::Script)?;
-    let rsdp = files.get(RSDP).ok_or(Error::NoRsdp)?;
+    let files = loader::run(script, &mut Loader { fw_cfg, memory }).map_err(Error::Script)?;
+    let rsdp = files.get(RSDP.as_bytes()).ok_or(Error::NoRsdp)?;
     describe_acpi(&files, rsdp.address).map(Some)
 }
 
@@ -193,8 +193,10 @@ fn bios_area(regions: &[Region]) -> Option<Vec<u8>> {
 }
 
 fn place_smbios(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Published>, Error> {
-    let (Some(anchor), Some(tables)) = (fw_cfg.file(SMBIOS_ANCHOR), fw_cfg.file(SMBIOS_TABLES))
-    else {
+    let (Some(anchor), Some(tables)) = (
+        fw_cfg.file(SMBIOS_ANCHOR.as_bytes()),
+        fw_cfg.file(SMBIOS_TABLES.as_bytes()),
+    ) else {
         return Ok(None);
     };
     if anchor.size > ANCHOR_ROOM {

@@ -29,7 +29,7 @@ mod trace;
 pub use alleged::Alleged;
 pub use events::ready_to_boot;
 pub use memory::{give_back, map as memory_map};
-pub use system::{install_configuration_table, power_off, set_volatile};
+pub use system::{install_configuration_tables, power_off, set_volatile};
 pub use trace::configure as configure_trace;
 
 use crate::boot::{Boot, Machine};

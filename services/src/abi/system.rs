@@ -15,6 +15,7 @@ use core::convert::Infallible;
 use core::ffi::c_void;
 use core::{ptr, slice};
 use uefi_raw::table::boot::MemoryType;
+use uefi_raw::table::configuration::ConfigurationTable;
 use uefi_raw::table::runtime::{ResetType, RuntimeServices, VariableAttributes};
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status};
@@ -35,18 +36,18 @@ impl Edge {
         result
     }
 
-    fn install_configuration_table(
-        &mut self,
-        guid: Guid,
-        table: *mut c_void,
-    ) -> Result<(), Status> {
+    fn install_configuration_tables(&mut self, new: &[ConfigurationTable]) -> Result<(), Status> {
         let array = self.resident.0.configuration_tables;
         let capacity = self.resident.0.configuration_table_capacity;
         // SAFETY: the array lies in the runtime image, apart from the table.
         let tables = unsafe { slice::from_raw_parts_mut(array, capacity) };
         self.update_table(|system| {
             let count = &mut system.number_of_configuration_table_entries;
-            configuration::install(tables, count, guid, table).map_err(status::from)
+            new.iter()
+                .try_for_each(|new| {
+                    configuration::install(tables, count, new.vendor_guid, new.vendor_table)
+                })
+                .map_err(status::from)
         })
     }
 
@@ -64,10 +65,10 @@ impl Edge {
     }
 }
 
-/// InstallConfigurationTable, for the firmware's own tables.
-pub fn install_configuration_table(guid: Guid, table: *mut c_void) -> Result<(), Status> {
+/// InstallConfigurationTable for several tables, whose CRC is renewed once.
+pub fn install_configuration_tables(tables: &[ConfigurationTable]) -> Result<(), Status> {
     with_edge(Service::InstallConfigurationTable, |edge| {
-        edge.install_configuration_table(guid, table)
+        edge.install_configuration_tables(tables)
     })
 }
 
@@ -78,7 +79,10 @@ pub(super) unsafe extern "efiapi" fn install_configuration_table_service(
     // SAFETY: IN, the caller's promise.
     let guid = unsafe { Alleged::new(guid) };
     status::of(guid.read().and_then(|guid| {
-        install_configuration_table(guid, table.cast_mut())?;
+        install_configuration_tables(&[ConfigurationTable {
+            vendor_guid: guid,
+            vendor_table: table.cast_mut(),
+        }])?;
         events::signal_group(guid);
         Ok(())
     }))

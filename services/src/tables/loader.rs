@@ -7,7 +7,6 @@
 
 use super::{checksum, get, put};
 use crate::physical::Physical;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_loader::Printed;
@@ -23,9 +22,9 @@ const MAX_FILES: usize = 64;
 pub trait Host<'a> {
     /// Puts the whole file into memory that stays, at an address that is a
     /// multiple of `alignment`.
-    fn place(&mut self, file: &str, alignment: u64) -> Result<Blob<'a>, HostError>;
+    fn place(&mut self, file: &[u8], alignment: u64) -> Result<Blob<'a>, HostError>;
     /// Writes bytes back to the host's file.
-    fn write(&mut self, file: &str, offset: u32, bytes: &mut [u8]) -> Result<(), HostError>;
+    fn write(&mut self, file: &[u8], offset: u32, bytes: &mut [u8]) -> Result<(), HostError>;
 }
 
 /// Why the host did not do what the script asked for.
@@ -50,22 +49,22 @@ pub struct Blob<'a> {
 
 /// The files that a script put into memory.
 #[derive(Debug, Default)]
-pub struct Files<'a>(Vec<(String, Blob<'a>)>);
+pub struct Files<'a>(Vec<(&'a [u8], Blob<'a>)>);
 
 impl<'a> Files<'a> {
     /// The file of this name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Blob<'a>> {
+    pub fn get(&self, name: &[u8]) -> Option<&Blob<'a>> {
         self.0
             .iter()
-            .find(|(known, _)| known == name)
+            .find(|(known, _)| *known == name)
             .map(|(_, blob)| blob)
     }
 
-    fn get_mut(&mut self, name: &str) -> Option<&mut Blob<'a>> {
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Blob<'a>> {
         self.0
             .iter_mut()
-            .find(|(known, _)| known == name)
+            .find(|(known, _)| *known == name)
             .map(|(_, blob)| blob)
     }
 }
@@ -82,27 +81,27 @@ impl Physical for Files<'_> {
 }
 
 /// A command that cannot be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error<'a> {
     /// Number of the command in the script, from 0.
     pub index: usize,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: Problem<'a>,
 }
 
 /// What is wrong with a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem<'a> {
     /// The script ends inside the command.
     Truncated,
-    /// A file name without its NUL, or not UTF-8.
+    /// A file name without its NUL.
     Name,
     /// The named file was not allocated before.
-    NotAllocated(String),
+    NotAllocated(&'a [u8]),
     /// The named file is allocated twice, or is one too many.
-    Again(String),
+    Again(&'a [u8]),
     /// The host could not provide or take the file.
-    Host(String, HostError),
+    Host(&'a [u8], HostError),
     /// The alignment is not a power of two.
     Alignment(u64),
     /// A pointer of neither 1, 2, 4 nor 8 bytes.
@@ -110,7 +109,7 @@ pub enum Problem {
     /// The range lies outside the file.
     Outside {
         /// The file.
-        file: String,
+        file: &'a [u8],
         /// First byte of the range.
         offset: u64,
         /// Length of the range in bytes.
@@ -124,11 +123,11 @@ pub enum Problem {
 
 /// A name from the host, with nothing in it that a console would take for a
 /// command.
-fn printed(name: &str) -> impl fmt::Display {
-    Printed(name.as_bytes())
+fn printed(name: &[u8]) -> impl fmt::Display {
+    Printed(name)
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Error<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "table loader, command {}: ", self.index)?;
         match &self.problem {
@@ -179,7 +178,7 @@ impl fmt::Display for Error {
 }
 
 /// Carries the script out and returns the files it placed.
-pub fn run<'a>(script: &[u8], host: &mut impl Host<'a>) -> Result<Files<'a>, Error> {
+pub fn run<'a>(script: &'a [u8], host: &mut impl Host<'a>) -> Result<Files<'a>, Error<'a>> {
     let mut files = Files::default();
     for (index, command) in script.chunks(ENTRY).enumerate() {
         let command = Command::parse(command);
@@ -191,26 +190,26 @@ pub fn run<'a>(script: &[u8], host: &mut impl Host<'a>) -> Result<Files<'a>, Err
 }
 
 /// One command, names still inside the script.
-enum Command<'s> {
+enum Command<'a> {
     Allocate {
-        file: &'s str,
+        file: &'a [u8],
         alignment: u64,
     },
     AddPointer {
-        file: &'s str,
-        source: &'s str,
+        file: &'a [u8],
+        source: &'a [u8],
         offset: u64,
         width: u64,
     },
     AddChecksum {
-        file: &'s str,
+        file: &'a [u8],
         offset: u64,
         start: u64,
         length: u64,
     },
     WritePointer {
-        file: &'s str,
-        source: &'s str,
+        file: &'a [u8],
+        source: &'a [u8],
         offset: u64,
         source_offset: u64,
         width: u64,
@@ -220,8 +219,8 @@ enum Command<'s> {
     Unknown,
 }
 
-impl<'s> Command<'s> {
-    fn parse(bytes: &'s [u8]) -> Result<Self, Problem> {
+impl<'a> Command<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Problem<'a>> {
         if bytes.len() < ENTRY {
             return Err(Problem::Truncated);
         }
@@ -257,7 +256,7 @@ impl<'s> Command<'s> {
         })
     }
 
-    fn run<'a>(self, files: &mut Files<'a>, host: &mut impl Host<'a>) -> Result<(), Problem> {
+    fn run(self, files: &mut Files<'a>, host: &mut impl Host<'a>) -> Result<(), Problem<'a>> {
         match self {
             Self::Allocate { file, alignment } => allocate(files, host, file, alignment),
             Self::AddPointer {
@@ -286,7 +285,7 @@ impl<'s> Command<'s> {
                     .ok_or(Problem::Width(width))?;
                 let offset = u32::try_from(offset).map_err(|_| Problem::Overflow(offset))?;
                 host.write(file, offset, used)
-                    .map_err(|error| Problem::Host(file.into(), error))
+                    .map_err(|error| Problem::Host(file, error))
             }
             Self::Unknown => Ok(()),
         }
@@ -294,45 +293,41 @@ impl<'s> Command<'s> {
 }
 
 /// The NUL-terminated name at `offset` of a command.
-fn name(bytes: &[u8], offset: usize) -> Result<&str, Problem> {
-    let field = bytes
-        .get(offset..offset.saturating_add(NAME))
-        .ok_or(Problem::Name)?;
-    core::ffi::CStr::from_bytes_until_nul(field)
-        .ok()
-        .and_then(|name| name.to_str().ok())
+fn name(bytes: &[u8], offset: usize) -> Result<&[u8], Problem<'_>> {
+    let field = bytes.get(offset..offset.saturating_add(NAME));
+    let end = field.and_then(|field| field.iter().position(|byte| *byte == 0));
+    field
+        .zip(end)
+        .and_then(|(field, end)| field.get(..end))
         .ok_or(Problem::Name)
 }
 
 fn allocate<'a>(
     files: &mut Files<'a>,
     host: &mut impl Host<'a>,
-    file: &str,
+    file: &'a [u8],
     alignment: u64,
-) -> Result<(), Problem> {
+) -> Result<(), Problem<'a>> {
     if !alignment.is_power_of_two() {
         return Err(Problem::Alignment(alignment));
     }
     if files.get(file).is_some() || files.0.len() >= MAX_FILES {
-        return Err(Problem::Again(file.into()));
+        return Err(Problem::Again(file));
     }
     let blob = host
         .place(file, alignment)
-        .map_err(|error| Problem::Host(file.into(), error))?;
-    files.0.push((file.into(), blob));
+        .map_err(|error| Problem::Host(file, error))?;
+    files.0.push((file, blob));
     Ok(())
 }
 
-fn blob<'f, 'a>(files: &'f mut Files<'a>, file: &str) -> Result<&'f mut Blob<'a>, Problem> {
-    files
-        .get_mut(file)
-        .ok_or_else(|| Problem::NotAllocated(file.into()))
+fn blob<'f, 'a>(files: &'f mut Files<'a>, file: &'a [u8]) -> Result<&'f mut Blob<'a>, Problem<'a>> {
+    files.get_mut(file).ok_or(Problem::NotAllocated(file))
 }
 
-#[cold]
-fn outside(file: &str, offset: u64, length: u64, size: usize) -> Problem {
+fn outside(file: &[u8], offset: u64, length: u64, size: usize) -> Problem<'_> {
     Problem::Outside {
-        file: file.into(),
+        file,
         offset,
         length,
         size,
@@ -344,7 +339,7 @@ fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-fn width_of(width: u64) -> Result<usize, Problem> {
+fn width_of(width: u64) -> Result<usize, Problem<'static>> {
     match width {
         1 | 2 | 4 | 8 => Ok(index(width)),
         _ => Err(Problem::Width(width)),
@@ -352,7 +347,7 @@ fn width_of(width: u64) -> Result<usize, Problem> {
 }
 
 /// `address` as the bytes of a pointer, if it fits `width` bytes.
-fn pointer_bytes(address: u64, width: u64) -> Result<[u8; 8], Problem> {
+fn pointer_bytes(address: u64, width: u64) -> Result<[u8; 8], Problem<'static>> {
     let bits = width_of(width)?.saturating_mul(8);
     let fits = u32::try_from(bits)
         .ok()
@@ -365,7 +360,7 @@ fn pointer_bytes(address: u64, width: u64) -> Result<[u8; 8], Problem> {
 }
 
 /// The address of byte `offset` of a file, which has to be inside it.
-fn address_in(files: &mut Files<'_>, file: &str, offset: u64) -> Result<u64, Problem> {
+fn address_in<'a>(files: &mut Files<'a>, file: &'a [u8], offset: u64) -> Result<u64, Problem<'a>> {
     let blob = blob(files, file)?;
     if index(offset) >= blob.bytes.len() {
         return Err(outside(file, offset, 1, blob.bytes.len()));
@@ -376,13 +371,13 @@ fn address_in(files: &mut Files<'_>, file: &str, offset: u64) -> Result<u64, Pro
 }
 
 /// The field holds an offset into `source`; it becomes an address.
-fn add_pointer(
-    files: &mut Files<'_>,
-    file: &str,
-    source: &str,
+fn add_pointer<'a>(
+    files: &mut Files<'a>,
+    file: &'a [u8],
+    source: &'a [u8],
     offset: u64,
     width: u64,
-) -> Result<(), Problem> {
+) -> Result<(), Problem<'a>> {
     let count = width_of(width)?;
     let target = blob(files, file)?;
     let size = target.bytes.len();
@@ -394,13 +389,13 @@ fn add_pointer(
         .ok_or_else(|| outside(file, offset, width, size))
 }
 
-fn add_checksum(
-    files: &mut Files<'_>,
-    file: &str,
+fn add_checksum<'a>(
+    files: &mut Files<'a>,
+    file: &'a [u8],
     offset: u64,
     start: u64,
     length: u64,
-) -> Result<(), Problem> {
+) -> Result<(), Problem<'a>> {
     let blob = blob(files, file)?;
     let size = blob.bytes.len();
     let end = index(start).saturating_add(index(length));

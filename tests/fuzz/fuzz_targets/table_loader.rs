@@ -48,7 +48,7 @@ struct Memory<'a> {
 }
 
 impl<'a> Host<'a> for Memory<'a> {
-    fn place(&mut self, _: &str, alignment: u64) -> Result<Blob<'a>, HostError> {
+    fn place(&mut self, _: &[u8], alignment: u64) -> Result<Blob<'a>, HostError> {
         assert!(alignment.is_power_of_two());
         let bytes = self.free.pop().ok_or(HostError::NoMemory)?;
         self.address += 0x1000;
@@ -58,7 +58,7 @@ impl<'a> Host<'a> for Memory<'a> {
         })
     }
 
-    fn write(&mut self, _: &str, _: u32, bytes: &mut [u8]) -> Result<(), HostError> {
+    fn write(&mut self, _: &[u8], _: u32, bytes: &mut [u8]) -> Result<(), HostError> {
         assert!(matches!(bytes.len(), 1 | 2 | 4 | 8));
         Ok(())
     }

@@ -14,14 +14,14 @@ use proptest::prelude::*;
 #[derive(Default)]
 struct Memory {
     placed: u64,
-    written: Vec<(String, u32, Vec<u8>)>,
+    written: Vec<(Vec<u8>, u32, Vec<u8>)>,
 }
 
 const SIZE: usize = 64;
 
-impl Host<'static> for Memory {
-    fn place(&mut self, file: &str, alignment: u64) -> Result<Blob<'static>, HostError> {
-        if file == "missing" {
+impl<'a> Host<'a> for Memory {
+    fn place(&mut self, file: &[u8], alignment: u64) -> Result<Blob<'a>, HostError> {
+        if file == b"missing" {
             return Err(HostError::NoFile);
         }
         self.placed += 0x1000;
@@ -32,7 +32,7 @@ impl Host<'static> for Memory {
         })
     }
 
-    fn write(&mut self, file: &str, offset: u32, bytes: &mut [u8]) -> Result<(), HostError> {
+    fn write(&mut self, file: &[u8], offset: u32, bytes: &mut [u8]) -> Result<(), HostError> {
         self.written.push((file.into(), offset, bytes.to_vec()));
         Ok(())
     }
@@ -61,9 +61,9 @@ fn two_files() -> Vec<u8> {
     .concat()
 }
 
-fn run_after_files(command: Vec<u8>) -> Result<Files<'static>, Problem> {
-    let script = [two_files(), command].concat();
-    run(&script, &mut Memory::default()).map_err(|error| {
+fn run_after_files(command: Vec<u8>) -> Result<Files<'static>, Problem<'static>> {
+    let script = [two_files(), command].concat().leak();
+    run(script, &mut Memory::default()).map_err(|error| {
         assert_eq!(error.index, 2);
         error.problem
     })
@@ -73,7 +73,7 @@ fn run_after_files(command: Vec<u8>) -> Result<Files<'static>, Problem> {
 fn pointers_become_addresses() {
     let files = run_after_files(entry(2, &["a", "b"], &[8], Some(4))).unwrap();
     assert_eq!(
-        files.get("a").unwrap().bytes[8..12],
+        files.get(b"a").unwrap().bytes[8..12],
         0x2000u32.to_le_bytes()
     );
     let files: &dyn Physical = &files;
@@ -90,7 +90,7 @@ fn checksums_make_the_sum_zero() {
     ]
     .concat();
     let files = run_after_files(script).unwrap();
-    let bytes = &files.get("a").unwrap().bytes[..32];
+    let bytes = &files.get(b"a").unwrap().bytes[..32];
     assert_ne!(bytes[9], 0);
     assert_eq!(
         bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)),
@@ -112,7 +112,7 @@ fn unknown_commands_are_passed_over() {
     assert!(run_after_files(entry(77, &["a"], &[], None)).is_ok());
 }
 
-fn problem_of(command: Vec<u8>) -> Problem {
+fn problem_of(command: Vec<u8>) -> Problem<'static> {
     run_after_files(command).unwrap_err()
 }
 
@@ -138,18 +138,18 @@ fn malformed_commands_are_refused() {
     let cases = [
         (
             entry(2, &["a", "z"], &[0], Some(4)),
-            Problem::NotAllocated("z".into()),
+            Problem::NotAllocated(b"z"),
         ),
         (entry(2, &["a", "b"], &[0], Some(3)), Problem::Width(3)),
         (
             entry(2, &["a", "b"], &[0], Some(1)),
             Problem::Overflow(0x2000),
         ),
-        (entry(1, &["a"], &[1], None), Problem::Again("a".into())),
+        (entry(1, &["a"], &[1], None), Problem::Again(b"a")),
         (entry(1, &["c"], &[3], None), Problem::Alignment(3)),
         (
             entry(1, &["missing"], &[1], None),
-            Problem::Host("missing".into(), HostError::NoFile),
+            Problem::Host(b"missing", HostError::NoFile),
         ),
         (entry(1, &[&"x".repeat(NAME)], &[1], None), Problem::Name),
     ];
