@@ -74,6 +74,16 @@ impl Image {
         let loads: Vec<_> = headers
             .filter(|h| h.p_type == PT_LOAD && h.p_filesz > 0)
             .collect();
+        for pair in loads.windows(2) {
+            let (end, next) = (
+                pair[0].p_paddr.saturating_add(pair[0].p_memsz),
+                pair[1].p_paddr,
+            );
+            ensure!(
+                end <= next,
+                "expected segments in order and apart, found one up to {end:#x} and the next at {next:#x}"
+            );
+        }
         let ends = loads.iter().map(|h| h.p_paddr.saturating_add(h.p_filesz));
         let start = loads.iter().map(|h| h.p_paddr).min();
         let start = start.context("the ELF file loads nothing")?;
@@ -134,16 +144,34 @@ mod tests {
 
     /// A 64-bit ELF file that loads `image` at [`START`], with two sections in it.
     fn elf(image: &[u8], cold: Range<u64>, reset: Range<u64>) -> Vec<u8> {
+        let whole = 0..image.len() as u64;
+        in_segments(std::slice::from_ref(&whole), image, cold, reset)
+    }
+
+    fn in_segments(
+        segments: &[Range<u64>],
+        image: &[u8],
+        cold: Range<u64>,
+        reset: Range<u64>,
+    ) -> Vec<u8> {
         let names = b"\0.cold\0.reset\0";
-        let (image_at, names_at) = (64 + 56, 64 + 56 + image.len() as u64);
+        let count = u16::try_from(segments.len()).unwrap();
+        let image_at = 64 + 56 * u64::from(count);
+        let names_at = image_at + image.len() as u64;
         let sections_at = names_at + names.len() as u64;
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
         file.extend([0, 64, sections_at].map(u64::to_le_bytes).concat());
-        file.extend([0, 0, 64, 56, 1, 64, 4, 3].map(u16::to_le_bytes).concat());
-        file.extend([PT_LOAD, 7].map(u32::to_le_bytes).concat());
-        let size = image.len() as u64;
-        let fields = [image_at, START, START, size, size, 16];
-        file.extend(fields.map(u64::to_le_bytes).concat());
+        file.extend(
+            [0, 0, 64, 56, count, 64, 4, 3]
+                .map(u16::to_le_bytes)
+                .concat(),
+        );
+        for segment in segments {
+            file.extend([PT_LOAD, 7].map(u32::to_le_bytes).concat());
+            let (address, size) = (START + segment.start, segment.end - segment.start);
+            let fields = [image_at + segment.start, address, address, size, size, 16];
+            file.extend(fields.map(u64::to_le_bytes).concat());
+        }
         file.extend(image);
         file.extend(names);
         let sections = [
@@ -231,6 +259,17 @@ mod tests {
         assert!(error.contains("expected .reset behind .cold"), "{error}");
         let error = refusal(&image, 64..128, 128..176);
         assert!(error.contains("ends behind the image"), "{error}");
+    }
+
+    #[test]
+    fn segments_may_touch_but_not_overlap() {
+        let image = image();
+        let flash = |segments| from_elf(&in_segments(segments, &image, 64..128, 128..160));
+        let whole = from_elf(&elf(&image, 64..128, 128..160)).unwrap();
+        assert_eq!(flash(&[0..100, 100..160]).unwrap(), whole);
+        let error = flash(&[0..101, 100..160]).unwrap_err().to_string();
+        assert!(error.contains("expected segments in order"), "{error}");
+        assert!(flash(&[100..160, 0..100]).is_err());
     }
 
     #[test]

@@ -29,7 +29,6 @@ struct Leaf {
 
 impl Leaf {
     /// The leaf that maps `address`, if there is one.
-    #[cold]
     fn of(address: u64) -> Option<Self> {
         let mut table = Cr3::read().0.start_address();
         let mut size = 1 << 39;

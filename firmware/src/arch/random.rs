@@ -24,13 +24,11 @@ pub fn sources() -> [Option<Fill>; 2] {
     ]
 }
 
-#[cold]
 fn generator(buffer: &mut [u8]) -> bool {
     // SAFETY: only handed out if the processor has the instruction.
     fill(buffer, RDRAND_TRIES, || unsafe { rdrand() })
 }
 
-#[cold]
 fn source(buffer: &mut [u8]) -> bool {
     // SAFETY: only handed out if the processor has the instruction.
     fill(buffer, RDSEED_TRIES, || unsafe { rdseed() })

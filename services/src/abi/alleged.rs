@@ -63,7 +63,6 @@ impl<T> Alleged<T> {
     }
 
     /// The element `index` behind the pointer.
-    #[cold]
     pub fn at(self, index: usize) -> Result<Self, Status> {
         let end = index.checked_add(1).ok_or(Status::INVALID_PARAMETER)?;
         Ok(Self(self.checked(end)?.wrapping_add(index)))

@@ -12,7 +12,7 @@ use uefi_raw::{PhysicalAddress, Status};
 
 /// Runs `call`, which may change the memory map, and tells those who want to know
 /// that it has.
-fn change<R>(
+pub(super) fn change<R>(
     service: Service,
     call: impl FnOnce(&mut Boot) -> Result<R, Status>,
 ) -> Result<R, Status> {

@@ -7,7 +7,7 @@
 //!
 //! | EFI_MEMORY_ATTRIBUTE_PROTOCOL | 37.7 | a handle of its own | pages of the identity map, whose large ones are split; 256 page tables at most; not the firmware's own memory: `EFI_ACCESS_DENIED`. All memory is readable, writable and executable until asked otherwise, and again when pages are freed |
 
-use super::{Alleged, protocols, status, trace, with_edge};
+use super::{Alleged, machine, memory, protocols, status, trace, with_edge};
 use crate::boot::ProtectError;
 use crate::catalog::{self, Service};
 use crate::handles::Interface;
@@ -39,7 +39,6 @@ pub fn publish() -> Result<(), Status> {
 }
 
 /// Everything may be done again with pages that were freed.
-#[cold]
 pub(super) fn forget(start: PhysAddr, pages: PageCount) {
     if USED.load(Ordering::Relaxed) {
         let bytes = pages.0.saturating_mul(PAGE_SIZE);
@@ -68,14 +67,13 @@ fn change(
         return Err(Status::INVALID_PARAMETER);
     }
     USED.store(true, Ordering::Relaxed);
-    let changed = with_edge(Service::Firmware, |edge| {
-        let memory = &mut edge.boot.memory;
-        Ok((edge.machine.protect)(memory, start, bytes, clear, set))
-    })?;
-    changed.map_err(|error| match error {
-        ProtectError::Unmapped => Status::UNSUPPORTED,
-        ProtectError::Firmware => Status::ACCESS_DENIED,
-        ProtectError::Full => Status::OUT_OF_RESOURCES,
+    let protect = machine(Service::Firmware)?.protect;
+    memory::change(Service::Firmware, |boot| {
+        protect(&mut boot.memory, start, bytes, clear, set).map_err(|error| match error {
+            ProtectError::Unmapped => Status::UNSUPPORTED,
+            ProtectError::Firmware => Status::ACCESS_DENIED,
+            ProtectError::Full => Status::OUT_OF_RESOURCES,
+        })
     })
 }
 

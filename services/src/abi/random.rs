@@ -67,7 +67,6 @@ unsafe extern "efiapi" fn get_info(
     }))
 }
 
-#[cold]
 unsafe extern "efiapi" fn get_rng(
     _this: *mut RngProtocol,
     algorithm: *const RngAlgorithmType,

@@ -16,7 +16,7 @@ mod protocols;
 use super::*;
 use crate::boot::{Initrd, ProtectError};
 use crate::crc32;
-use crate::memory::{MemoryMap, PhysAddr};
+use crate::memory::{MemoryMap, PageCount, PhysAddr, Placement};
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
 use std::sync::MutexGuard;
@@ -87,7 +87,15 @@ fn machine() -> Machine {
             None,
         ],
         protection: |_, _| None,
-        protect: |_, _, _, _, _| Err(ProtectError::Unmapped),
+        // As if a table were needed whenever something is taken away.
+        protect: |memory, start, _, _, set| match start {
+            _ if set.is_empty() => Ok(()),
+            0 => Err(ProtectError::Unmapped),
+            _ => memory
+                .allocate(Placement::Any, MemoryType::BOOT_SERVICES_DATA, PageCount(1))
+                .map_err(|_| ProtectError::Full)
+                .map(drop),
+        },
         quiesce: || *QUIET.lock().unwrap() = true,
         interrupts: |enable| INTERRUPTS.store(enable, Ordering::Relaxed),
         enter_image: enter,

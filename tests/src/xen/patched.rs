@@ -2,14 +2,16 @@
 //! toolstack and no hvmloader of today does.
 
 use anyhow::{Context, Result, ensure};
-use goblin::elf::Elf;
-use goblin::elf::program_header::{PF_X, PT_LOAD, PT_NOTE};
+use goblin::elf::program_header::{PT_LOAD, PT_NOTE};
+use goblin::elf::{Elf, ProgramHeader};
 
 use crate::pe_file::put;
 
 /// `mov dword [ebx+4], 0`: `hvm_start_info` becomes version 0, which has no
 /// memory map (Xen, `xen/include/public/arch-x86/hvm/start_info.h`).
 const BE_VERSION_0: [u8; 7] = [0xc7, 0x43, 0x04, 0, 0, 0, 0];
+/// With a jump behind it.
+const PATCH: u64 = BE_VERSION_0.len() as u64 + 5;
 const JUMP_NEAR: u8 = 0xe9;
 const JUMP_SHORT: u8 = 0xeb;
 /// Length of the entry of a program header, and where it has its sizes (ELF-64).
@@ -25,41 +27,43 @@ const MEMORY_SIZE: usize = 40;
 pub fn without_memory_map(elf: &[u8]) -> Result<Vec<u8>> {
     let parsed = Elf::parse(elf)?;
     let headers = &parsed.program_headers;
-    let code = |header: &&_| is_code(header);
-    let (index, text) = headers
-        .iter()
-        .enumerate()
-        .find(|(_, header)| code(header))
-        .context("no code in the ELF file")?;
-    let (offset, address) = (text.p_offset + text.p_filesz, text.p_paddr + text.p_filesz);
     let note = headers.iter().find(|header| header.p_type == PT_NOTE);
     let note = note.context("no note in the ELF file")?;
     // The note's value, an entry address of 32 bits, is the last thing in it.
     let entry_at = usize::try_from(note.p_offset + note.p_filesz)? - 4;
+    let room = |header: &ProgramHeader| has_room(header, headers, elf);
+    let index = headers.iter().position(room);
+    let index = index.context("no room behind a segment of the ELF file")?;
+    let segment = &headers[index];
+    let address = segment.p_paddr + segment.p_filesz;
     let mut patch = BE_VERSION_0.to_vec();
     patch.push(JUMP_NEAR);
-    let behind = address + patch.len() as u64 + 4;
+    let behind = address + PATCH;
     patch.extend(i32::try_from(parsed.entry.wrapping_sub(behind).cast_signed())?.to_le_bytes());
     let mut file = elf.to_vec();
-    let gap = file
-        .get(usize::try_from(offset)?..)
-        .and_then(|gap| gap.get(..patch.len()));
-    ensure!(
-        gap.is_some_and(|gap| gap.iter().all(|byte| *byte == 0)),
-        "no room behind the code"
-    );
-    put(&mut file, usize::try_from(offset)?, &patch)?;
+    let offset = usize::try_from(segment.p_offset + segment.p_filesz)?;
+    put(&mut file, offset, &patch)?;
     let header = usize::try_from(parsed.header.e_phoff)? + index * PROGRAM_HEADER;
     for size in [FILE_SIZE, MEMORY_SIZE] {
-        let grown = text.p_filesz + patch.len() as u64;
+        let grown = segment.p_filesz + PATCH;
         put(&mut file, header + size, &grown.to_le_bytes())?;
     }
     put(&mut file, entry_at, &u32::try_from(address)?.to_le_bytes())?;
     Ok(file)
 }
 
-fn is_code(header: &goblin::elf::ProgramHeader) -> bool {
-    header.p_type == PT_LOAD && header.p_flags & PF_X != 0
+/// Whether the patch fits behind a segment: nothing is loaded there, and the file has
+/// nothing but zeros.
+fn has_room(segment: &ProgramHeader, all: &[ProgramHeader], elf: &[u8]) -> bool {
+    let end = segment.p_paddr + segment.p_filesz;
+    let mut loads = all.iter().filter(|header| header.p_type == PT_LOAD);
+    let taken = loads.any(|header| (end..end + PATCH).contains(&header.p_paddr));
+    let offset = segment.p_offset + segment.p_filesz;
+    let gap = usize::try_from(offset).map(|offset| elf.get(offset..offset + PATCH as usize));
+    segment.p_type == PT_LOAD
+        && segment.p_memsz == segment.p_filesz
+        && !taken
+        && gap.is_ok_and(|gap| gap.is_some_and(|gap| gap.iter().all(|byte| *byte == 0)))
 }
 
 /// Length of what is at the reset vector.

@@ -4,7 +4,8 @@ use super::*;
 use crate::events::group;
 use std::cell::RefCell;
 use uefi_raw::Event;
-use uefi_raw::table::boot::{EventType, InterfaceType, TimerDelay, Tpl};
+use uefi_raw::protocol::memory_protection::MemoryAttributeProtocol;
+use uefi_raw::table::boot::{EventType, InterfaceType, MemoryAttribute, TimerDelay, Tpl};
 
 const SIGNAL: EventType = EventType::NOTIFY_SIGNAL;
 
@@ -212,6 +213,30 @@ fn groups_hear_of_the_memory_map_and_of_tables() {
     let status = unsafe { (world.services.install_configuration_table)(&A, world.table.cast()) };
     assert_eq!(status, Status::SUCCESS);
     assert_eq!(called(), [7]);
+}
+
+#[test]
+fn page_tables_for_memory_attributes_change_the_memory_map() {
+    let world = open(false);
+    protection::publish().unwrap();
+    let mut found = null_mut();
+    let guid = &MemoryAttributeProtocol::GUID;
+    // SAFETY: room for a pointer.
+    let status = unsafe { (world.services.locate_protocol)(guid, null(), &mut found) };
+    assert_eq!(status, Status::SUCCESS);
+    world.in_group(group::MEMORY_MAP_CHANGE, 6);
+    let protocol: *const MemoryAttributeProtocol = found.cast();
+    // SAFETY: it was published just now.
+    let set = unsafe { &*protocol }.set_memory_attributes;
+    let page = PAGE as u64;
+    for (start, expected, heard) in [
+        (page, Status::SUCCESS, vec![6]),
+        (0, Status::UNSUPPORTED, vec![]),
+    ] {
+        // SAFETY: the address is only told to the machine of these tests.
+        let status = unsafe { set(protocol, start, page, MemoryAttribute::READ_ONLY) };
+        assert_eq!((status, called()), (expected, heard));
+    }
 }
 
 #[test]
