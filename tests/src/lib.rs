@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod budget;
+pub mod cold;
 pub mod compare;
 pub mod devices;
 pub mod display;

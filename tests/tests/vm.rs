@@ -6,7 +6,7 @@ use ovmf_lite_tests::bench::{Bench, Release};
 use ovmf_lite_tests::linux::{Case, Entry};
 use ovmf_lite_tests::uki::Maker;
 use ovmf_lite_tests::{
-    budget, compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec,
+    budget, cold, compare, devices, display, efivarfs, guest_application, hotplug, judges, kexec,
     lifecycle, linux, microvm, phases, pvh_loader, reference, refusals, tpm, trace, uefi_vars, uki,
     variable_space, variable_tools, variables, xen,
 };
@@ -46,9 +46,27 @@ fn trials(all: bool) -> Vec<Trial> {
     }));
     trials.push(trial("phases-shown".into(), phases::shown));
     trials.push(trial("phases-moved-once".into(), phases::moved_once));
+    trials.extend(cold_trials());
     trials.push(trial("budget-held".into(), budget::held));
     trials.push(trial("budget-waste".into(), budget::waste));
     trials
+}
+
+/// Starts that unpack no more of the firmware than they should.
+fn cold_trials() -> Vec<Trial> {
+    let starts = [
+        (Release::Bullseye, "q35"),
+        (Release::Bookworm, "pc"),
+        (Release::Trixie, "q35"),
+        (Release::Sid, "pc"),
+    ];
+    let starts = starts.map(|(release, model)| {
+        trial(format!("cold-{model}-{}", release.linux()), move |bench| {
+            cold::stays_packed(bench, release, model)
+        })
+    });
+    let traced = trial("cold-traced".into(), cold::is_unpacked);
+    starts.into_iter().chain([traced]).collect()
 }
 
 /// The application that tests the firmware from inside.
