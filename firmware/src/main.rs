@@ -23,7 +23,6 @@ use boot::Failure;
 use core::mem::ManuallyDrop;
 use core::panic::PanicInfo;
 use ovmf_lite_services::abi;
-use ovmf_lite_services::resident::Store;
 use phases::Phase;
 use platform::Platform;
 use uefi_raw::Status;
@@ -59,8 +58,7 @@ fn walk(start_info: u64) -> Result<(), Failure> {
     let machine = platform.facts(reset);
     let disk = platform.disk(&machine, &mut memory);
     let resident = resident::place(&mut memory, machine, disk)?;
-    // Elsewhere a write looks through the store, which takes longer the more there is.
-    let quick = resident.handoff.store == Store::MEMORY;
+    let crowded = resident.handoff.crowded;
     memory.keep_allocations();
     phases::mark(Phase::Tables);
     let kernel = boot::fetch(&platform, &mut memory)?;
@@ -68,7 +66,7 @@ fn walk(start_info: u64) -> Result<(), Failure> {
     boot::open_services(memory, kernel.initrd(), resident, tables)?;
     let image = boot::load(kernel, &platform.command_line)?;
     phases::mark(Phase::Placed);
-    phases::started(quick);
+    phases::started(!crowded);
     abi::ready_to_boot();
     arch::tick::start();
     match abi::images::start(image).map_err(Failure::Start)? {

@@ -192,6 +192,7 @@ fn handoff(image_size: u64, machine: Machine, disk: Disk) -> Handoff {
         store: Store::MEMORY,
         ready_to_boot: None,
         out_of_room: 0,
+        crowded: false,
         unsupported: core::ptr::null(),
         exit_boot_services: None,
         next_monotonic_count: None,

@@ -14,7 +14,7 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Status, guid};
 
 /// Layout version of [`Handoff`]; the runtime image refuses any other.
-pub const HANDOFF_VERSION: u32 = 6;
+pub const HANDOFF_VERSION: u32 = 7;
 
 /// Signature of the runtime image's entry point.
 ///
@@ -56,6 +56,9 @@ pub struct Handoff {
     /// Out: how many non-volatile variables have no room in memory after
     /// ExitBootServices, when the disk is gone.
     pub out_of_room: usize,
+    /// Out: whether the store has so many records that looking for a variable takes a
+    /// noticeable part of a start.
+    pub crowded: bool,
     /// Out: a function of the image that returns `UNSUPPORTED` whatever it is
     /// called with, for services that are to fail.
     pub unsupported: *const c_void,

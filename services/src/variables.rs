@@ -127,7 +127,11 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// memory is used instead.
     pub fn open(&mut self, flash: Option<Volume<F>>) -> Result<Opened, Error> {
         self.memory.clear_memory(Layout::of_memory(N));
-        self.flash = flash;
+        // None of what is beside a `None` is copied: it would stay in the image.
+        self.flash = None;
+        if let Some(flash) = flash {
+            self.flash = Some(flash);
+        }
         let (mut flash, end) = self.store(true);
         if matches!(flash.storage, Either::Memory(_)) {
             return Ok(Opened::Formatted);
@@ -161,6 +165,12 @@ impl<F: Storage, const N: usize> Variables<F, N> {
     /// How many variables there is no room for in [`Self::exit_boot_services`].
     pub fn out_of_room(&mut self) -> usize {
         self.leave_disk(false)
+    }
+
+    /// Whether there are more than 128 records in flash, deleted ones included.
+    pub fn crowded(&self) -> bool {
+        let mut flash = self.flash.iter().flat_map(Volume::records);
+        flash.nth(128).is_some()
     }
 
     /// How many variables on the disk there is no room for in memory; the others

@@ -9,6 +9,7 @@ use xtask::build;
 use xtask::qemu::{Files, Machine};
 
 use crate::bench::{Bench, Release, Root, System};
+use crate::variables;
 
 /// Both variables as systemd's `efi_loader_get_boot_usec` reads them: four bytes of
 /// attributes, then a decimal number in UTF-16.
@@ -33,13 +34,25 @@ pub fn variables(bench: &Bench, model: &str) -> Result<()> {
         model: model.into(),
         ..bench.machine()
     };
+    found_by_linux(bench, &format!("phases-variables-{model}"), machine)
+}
+
+/// So it does when variables are kept in flash.
+///
+/// # Errors
+/// When it does not.
+pub fn variables_with_flash(bench: &Bench) -> Result<()> {
+    let files = Files::create("phases-variables-flash-store")?;
+    let store = variables::template(&files, "OVMF_VARS_4M.ms.fd")?;
+    let machine = variables::machine(bench, &store, None);
+    found_by_linux(bench, "phases-variables-flash", machine)?;
+    files.remove()
+}
+
+fn found_by_linux(bench: &Bench, name: &str, machine: Machine) -> Result<()> {
+    let model = machine.model.clone();
     let system = System::new(Release::Bookworm, Root::Initrd);
-    let outcome = bench.succeed(
-        &format!("phases-variables-{model}"),
-        machine,
-        system,
-        SCRIPT,
-    )?;
+    let outcome = bench.succeed(name, machine, system, SCRIPT)?;
     let lines: Vec<_> = outcome.output.lines().map(str::trim).collect();
     if model == "microvm" {
         ensure!(

@@ -44,6 +44,10 @@ fn trials(all: bool) -> Vec<Trial> {
         let run = move |bench: &Bench| phases::variables(bench, model);
         trial(format!("phases-variables-{model}"), run)
     }));
+    trials.push(trial(
+        "phases-variables-flash".into(),
+        phases::variables_with_flash,
+    ));
     trials.push(trial("phases-shown".into(), phases::shown));
     trials.push(trial("phases-moved-once".into(), phases::moved_once));
     trials.extend(cold_trials());

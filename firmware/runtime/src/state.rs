@@ -113,6 +113,7 @@ pub fn init(handoff: &mut Handoff) {
     if let Ok(mut state) = lock() {
         handoff.store = open(&mut state, &machine, handoff.disk);
         handoff.out_of_room = state.variables.out_of_room();
+        handoff.crowded = state.variables.crowded();
     }
 }
 

@@ -124,6 +124,7 @@ fn open(initrd: bool) -> World {
         version: crate::resident::HANDOFF_VERSION,
         disk: crate::resident::Disk::default(),
         out_of_room: 0,
+        crowded: false,
         image_size: 0,
         machine: Default::default(),
         system_table: table,

@@ -47,6 +47,7 @@ pub fn handoff(clock: Clock, image_size: usize) -> Handoff {
         version: HANDOFF_VERSION,
         disk: Disk::default(),
         out_of_room: 0,
+        crowded: false,
         image_size: image_size as u64,
         machine: Facts {
             clock,

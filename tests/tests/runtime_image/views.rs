@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Where first views are wanted, one behind the other: where a machine could have
-/// memory, too.
-static NEXT: AtomicUsize = AtomicUsize::new(0x1_0000_0000);
+/// memory, too, and at no number that code has use for.
+static NEXT: AtomicUsize = AtomicUsize::new(0x67_89a0_0000);
 
 /// Where the second view is wanted, far from anything `mmap` chooses.
 const FAR_AWAY: usize = 0x2345_6789_0000;
