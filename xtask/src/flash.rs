@@ -30,13 +30,19 @@ const PRICES: [u32; 2] = [20, 1];
 /// Packs the image in `elf` into a flash image of [`FLASH_SIZE`].
 ///
 /// # Errors
-/// When the file is no ELF, has nothing to load, lacks one of the two sections or has
+/// When the file is no ELF, has nothing to load, lacks one of the three sections or has
 /// them elsewhere, does not fit or does not end in a reset vector.
 pub fn from_elf(elf: &[u8]) -> Result<Vec<u8>> {
-    let Image { bytes, cold, reset } = Image::read(elf)?;
+    let Image {
+        bytes,
+        text,
+        cold,
+        reset,
+    } = Image::read(elf)?;
     check_reset_vector(&bytes[reset.clone()])?;
     let mut packed = pack::block(&[], &bytes[..cold.start], PRICES[0])?;
-    packed.extend(pack::block(&bytes[..cold.start], &bytes[cold], PRICES[1])?);
+    // What is in front of the code has changed when .cold is unpacked.
+    packed.extend(pack::block(&bytes[text], &bytes[cold], PRICES[1])?);
     let size = packed.len() + reset.len();
     ensure!(
         size <= FLASH_SIZE,
@@ -60,9 +66,11 @@ pub fn occupied(flash: &[u8]) -> usize {
         .count()
 }
 
-/// What an ELF file loads, and where in it two sections are.
+/// What an ELF file loads, and where in it three sections are.
 struct Image {
     bytes: Vec<u8>,
+    /// And what is between it and `.cold`.
+    text: Range<usize>,
     cold: Range<usize>,
     reset: Range<usize>,
 }
@@ -112,13 +120,15 @@ impl Image {
             ensure!(to <= size, "section {name} ends behind the image");
             Ok(from..to)
         };
+        let text: Range<usize> = section(".text")?;
         let (cold, reset) = (section(".cold")?, section(".reset")?);
         ensure!(
-            cold.end <= reset.start && reset.end == size,
-            "expected .reset behind .cold and at the end, found {reset:#x?}, {cold:#x?} and {size:#x}"
+            text.end <= cold.start && cold.end <= reset.start && reset.end == size,
+            "expected .text, .cold and .reset up to {size:#x}, found {text:#x?}, {cold:#x?} and {reset:#x?}"
         );
         Ok(Self {
             bytes: image,
+            text: text.start..cold.start,
             cold,
             reset,
         })
@@ -142,7 +152,8 @@ mod tests {
 
     const START: u64 = 0x10_0000;
 
-    /// A 64-bit ELF file that loads `image` at [`START`], with two sections in it.
+    /// A 64-bit ELF file that loads `image` at [`START`], with three sections in it:
+    /// `.text` are the 32 bytes before `.cold`.
     fn elf(image: &[u8], cold: Range<u64>, reset: Range<u64>) -> Vec<u8> {
         let whole = 0..image.len() as u64;
         in_segments(std::slice::from_ref(&whole), image, cold, reset)
@@ -154,7 +165,7 @@ mod tests {
         cold: Range<u64>,
         reset: Range<u64>,
     ) -> Vec<u8> {
-        let names = b"\0.cold\0.reset\0";
+        let names = b"\0.cold\0.reset\0.text\0";
         let count = u16::try_from(segments.len()).unwrap();
         let image_at = 64 + 56 * u64::from(count);
         let names_at = image_at + image.len() as u64;
@@ -162,7 +173,7 @@ mod tests {
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
         file.extend([0, 64, sections_at].map(u64::to_le_bytes).concat());
         file.extend(
-            [0, 0, 64, 56, count, 64, 4, 3]
+            [0, 0, 64, 56, count, 64, 5, 4]
                 .map(u16::to_le_bytes)
                 .concat(),
         );
@@ -176,6 +187,7 @@ mod tests {
         file.extend(names);
         let sections = [
             (0, 0, 0, 0..0),
+            (14, 1, START + cold.start - 32, cold.start - 32..cold.start),
             (1, 1, START + cold.start, cold),
             (7, 1, START + reset.start, reset),
             (0, 3, 0, names_at..sections_at),
@@ -214,7 +226,7 @@ mod tests {
         let packed = &below[address as usize - (0xfff0_0000)..];
         let first = pack::block(&[], &image[..64], PRICES[0]).unwrap();
         let (first, second) = packed.split_at(first.len());
-        for (before, packed, expected) in [(0..0, first, 0..64), (0..64, second, 64..128)] {
+        for (before, packed, expected) in [(0..0, first, 0..64), (32..64, second, 64..128)] {
             let block = packed.strip_suffix(&[0, 0]).unwrap();
             assert_eq!(unpacked(&image[before], block), image[expected]);
         }
@@ -256,7 +268,10 @@ mod tests {
     fn sections_elsewhere_are_refused() {
         let image = image();
         let error = refusal(&image, 64..128, 112..144);
-        assert!(error.contains("expected .reset behind .cold"), "{error}");
+        assert!(
+            error.contains("expected .text, .cold and .reset"),
+            "{error}"
+        );
         let error = refusal(&image, 64..128, 128..176);
         assert!(error.contains("ends behind the image"), "{error}");
     }

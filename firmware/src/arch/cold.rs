@@ -2,7 +2,7 @@
 //!
 //! In the flash image it is an LZ4 block of its own, which the entry code leaves
 //! packed; it fills the place with breakpoint instructions. Whoever calls into it
-//! raises an exception, for which [`unpack`] puts the code there, and calls again.
+//! raises an exception, for which [`thaw`] puts the code there, and calls again.
 //! In the ELF file the code lies where it belongs from the beginning.
 
 use core::arch::asm;
