@@ -7,7 +7,7 @@ use crate::arch::ram::{self, Found};
 use alloc::vec::Vec;
 use core::fmt;
 use ovmf_lite_services::e820::Region;
-use ovmf_lite_services::memory::{self, MemoryMap, Placement};
+use ovmf_lite_services::memory::{self, MemoryMap, PAGE_SIZE, PageCount, PhysAddr, Placement};
 use ovmf_lite_services::physical::Physical;
 use ovmf_lite_services::resident::Reset;
 use ovmf_lite_services::tables::loader::{self, Blob, Host, HostError};
@@ -17,6 +17,8 @@ use uefi_raw::table::boot::MemoryType;
 
 const SCRIPT: &str = "etc/table-loader";
 const RSDP: &str = "etc/acpi/rsdp";
+/// Padded to a multiple of 128 KiB (QEMU `hw/i386/acpi-build.c`, `ACPI_BUILD_TABLE_SIZE`).
+const TABLES: &str = "etc/acpi/tables";
 const SMBIOS_ANCHOR: &str = "etc/smbios/smbios-anchor";
 const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 /// Room for an SMBIOS entry point in front of its table.
@@ -102,6 +104,7 @@ impl Host<'static> for Loader<'_> {
         Ok(Blob {
             address: bytes.as_ptr().addr() as u64,
             bytes,
+            used: 0,
         })
     }
 
@@ -140,7 +143,18 @@ fn place_acpi(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Acpi>, Er
     }
     let files = loader::run(script, &mut Loader { fw_cfg, memory }).map_err(Error::Script)?;
     let rsdp = files.get(RSDP.as_bytes()).ok_or(Error::NoRsdp)?;
-    describe_acpi(&files, rsdp.address).map(Some)
+    let acpi = describe_acpi(&files, rsdp.address)?;
+    let padding = files.get(TABLES.as_bytes()).map(|tables| {
+        let [used, end] = [tables.used, tables.bytes.len()]
+            .map(|end| (tables.address + end as u64).next_multiple_of(PAGE_SIZE));
+        used..end
+    });
+    drop(files);
+    if let Some(padding) = padding.filter(|padding| !padding.is_empty()) {
+        let pages = PageCount((padding.end - padding.start) / PAGE_SIZE);
+        memory.free(PhysAddr(padding.start), pages)?;
+    }
+    Ok(Some(acpi))
 }
 
 fn describe_acpi(memory: &dyn Physical, rsdp: u64) -> Result<Acpi, Error> {

@@ -45,6 +45,25 @@ pub struct Blob<'a> {
     pub address: u64,
     /// Its bytes.
     pub bytes: &'a mut [u8],
+    /// Where in it ends what the script has to do with: fields, what they point to,
+    /// and what is under a checksum. 0 at first.
+    pub used: usize,
+}
+
+impl Blob<'_> {
+    /// What is up to `end` is used.
+    fn uses(&mut self, end: usize) {
+        self.used = self.used.max(end.min(self.bytes.len()));
+    }
+
+    /// What begins at `offset` is used. It is a table, which says how long it is
+    /// (ACPI 6.5 §5.2.6), or something else: then what is there instead is no more
+    /// than too much.
+    fn uses_table(&mut self, offset: usize) {
+        const LENGTH: usize = 4;
+        let length = get(self.bytes, offset.saturating_add(LENGTH), 4).unwrap_or(0);
+        self.uses(offset.saturating_add(index(length).max(1)));
+    }
 }
 
 /// The files that a script put into memory.
@@ -365,6 +384,7 @@ fn address_in<'a>(files: &mut Files<'a>, file: &'a [u8], offset: u64) -> Result<
     if index(offset) >= blob.bytes.len() {
         return Err(outside(file, offset, 1, blob.bytes.len()));
     }
+    blob.uses_table(index(offset));
     blob.address
         .checked_add(offset)
         .ok_or(Problem::Overflow(offset))
@@ -383,6 +403,7 @@ fn add_pointer<'a>(
     let size = target.bytes.len();
     let target_offset = get(target.bytes, index(offset), count)
         .ok_or_else(|| outside(file, offset, width, size))?;
+    target.uses(index(offset).saturating_add(count));
     let address = address_in(files, source, target_offset)?;
     pointer_bytes(address, width)?;
     put(blob(files, file)?.bytes, index(offset), count, address)
@@ -405,7 +426,9 @@ fn add_checksum<'a>(
         .ok_or_else(|| outside(file, start, length, size))?;
     // The old checksum byte is part of the sum, as the host's definition has it.
     let sum = u64::from(checksum(covered));
-    put(blob.bytes, index(offset), 1, sum).ok_or_else(|| outside(file, offset, 1, size))
+    put(blob.bytes, index(offset), 1, sum).ok_or_else(|| outside(file, offset, 1, size))?;
+    blob.uses(end.max(index(offset).saturating_add(1)));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ impl<'a> Host<'a> for Memory<'a> {
         Ok(Blob {
             address: self.address,
             bytes,
+            used: 0,
         })
     }
 

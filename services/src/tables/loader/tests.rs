@@ -29,6 +29,7 @@ impl<'a> Host<'a> for Memory {
         Ok(Blob {
             address: self.placed,
             bytes: vec![0; SIZE].leak(),
+            used: 0,
         })
     }
 
@@ -105,6 +106,27 @@ fn pointers_are_written_back() {
     run(&script, &mut host).unwrap();
     let address = 0x2028u64.to_le_bytes().to_vec();
     assert_eq!(host.written, [("c".into(), 24, address)]);
+}
+
+#[test]
+fn what_a_script_has_to_do_with_is_used() {
+    let used = |command| {
+        let files = run_after_files(command).unwrap();
+        [&b"a"[..], b"b"].map(|name| files.get(name).unwrap().used)
+    };
+    assert_eq!(used(Vec::new()), [0, 0]);
+    // No table at the start of `b`.
+    assert_eq!(used(entry(2, &["a", "b"], &[8], Some(4))), [12, 1]);
+    // The pointer, to 0x2000, is the length of the table at the start of `a`, which
+    // ends behind the file.
+    let pointers = [
+        entry(2, &["a", "b"], &[4], Some(4)),
+        entry(2, &["b", "a"], &[16], Some(8)),
+    ];
+    assert_eq!(used(pointers.concat()), [SIZE, 24]);
+    assert_eq!(used(entry(3, &["a"], &[9, 0, 32], None)), [32, 0]);
+    assert_eq!(used(entry(3, &["a"], &[40, 0, 32], None)), [41, 0]);
+    assert_eq!(used(entry(4, &["c", "b"], &[24, 40], Some(8))), [0, 41]);
 }
 
 #[test]
