@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use goblin::elf::Elf;
 use xtask::accel::Accelerator;
 use xtask::build;
+use xtask::elf::section;
 use xtask::qemu::{Files, Machine};
 
 use crate::bench::{Bench, COMMAND_LINE, Release, Root, System};
@@ -49,9 +50,7 @@ fn instructions_run(
 ) -> Result<usize> {
     let elf = fs::read(build::elf())?;
     let elf = Elf::parse(&elf)?;
-    let mut sections = elf.section_headers.iter();
-    let cold = sections.find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".cold"));
-    let cold = cold.context("no section .cold in the firmware")?;
+    let cold = section(&elf, ".cold")?;
     let files = Files::create(&format!("{name}-log"))?;
     let log = files.directory().join("translated.log");
     let range = format!("{:#x}+{:#x}", cold.sh_addr, cold.sh_size);

@@ -7,12 +7,13 @@
 //! and `.cold` (see `firmware/src/arch/cold.rs`). Whatever is below that stays as
 //! erased flash, 0xFF.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use goblin::elf::Elf;
 use goblin::elf::program_header::PT_LOAD;
-use std::ops::Range;
 
-use crate::pack;
+use crate::{elf, pack};
 
 /// Size of the flash image in bytes.
 pub const FLASH_SIZE: usize = 1 << 20;
@@ -109,11 +110,7 @@ impl Image {
             image[offset..offset + content.len()].copy_from_slice(content);
         }
         let section = |name| {
-            let header = elf
-                .section_headers
-                .iter()
-                .find(|header| elf.shdr_strtab.get_at(header.sh_name) == Some(name))
-                .with_context(|| format!("expected a section {name}, found none"))?;
+            let header = elf::section(&elf, name)?;
             let from = header.sh_addr.checked_sub(start).map(usize::try_from);
             let from = from.context("a section lies below the image")??;
             let to = from.saturating_add(header.sh_size.try_into()?);
@@ -140,7 +137,7 @@ fn check_reset_vector(reset: &[u8]) -> Result<()> {
     let is_empty = |byte: &u8| matches!(*byte, 0 | ERASED);
     ensure!(
         reset.len().is_multiple_of(RESET_VECTOR_SIZE)
-            && !vector.is_none_or(|v| v.iter().all(is_empty)),
+            && vector.is_some_and(|vector| !vector.iter().all(is_empty)),
         "expected .reset to end in a reset vector of {RESET_VECTOR_SIZE} bytes: the linker script lost it"
     );
     Ok(())

@@ -10,7 +10,7 @@ use goblin::elf::Elf;
 use ovmf_lite_loader::pe::Image;
 
 use crate::debian::{self, Suite};
-use crate::{host, process};
+use crate::{elf, host, process};
 
 /// As much of a kernel as holds the signature of the setup header, and where.
 const HEAD: u64 = 0x206;
@@ -161,13 +161,10 @@ fn add_with_dependencies(
 /// The package has no modules.dep; that is made by depmod on installation.
 fn dependencies(module: &[u8]) -> Result<Vec<String>> {
     let elf = Elf::parse(module)?;
-    let named = |name: Option<&str>| name == Some(".modinfo");
-    let mut sections = elf.section_headers.iter();
-    let section = sections.find(|s| named(elf.shdr_strtab.get_at(s.sh_name)));
-    let range = section.and_then(|section| section.file_range());
+    let range = elf::section(&elf, ".modinfo")?.file_range();
     let info = range
         .and_then(|range| module.get(range))
-        .context("no .modinfo section")?;
+        .context("section .modinfo ends after the file")?;
     let mut entries = info.split(|byte| *byte == 0);
     let depends = entries
         .find_map(|entry| entry.strip_prefix(b"depends="))

@@ -14,6 +14,7 @@ pub mod check;
 pub mod conformance;
 pub mod coverage;
 pub mod debian;
+pub mod elf;
 pub mod emulator;
 pub mod flash;
 pub mod guest;

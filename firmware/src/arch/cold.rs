@@ -26,10 +26,13 @@ pub fn thaw(address: u64) -> bool {
     let end = (&raw const cold_end).addr() as u64;
     // SAFETY: only accessed here, once the entry code has left it.
     let packed = unsafe { &cold_packed };
-    if !(start..end).contains(&address) || packed.load(Ordering::Relaxed) == 0 {
+    if !(start..end).contains(&address) {
         return false;
     }
     let block = packed.swap(0, Ordering::Relaxed);
+    if block == 0 {
+        return false;
+    }
     let routine = (&raw const unpack)
         .addr()
         .wrapping_sub((&raw const reset_end).addr()) as u32;

@@ -145,14 +145,14 @@ fn place_acpi(fw_cfg: &FwCfg, memory: &mut MemoryMap) -> Result<Option<Acpi>, Er
     let rsdp = files.get(RSDP.as_bytes()).ok_or(Error::NoRsdp)?;
     let acpi = describe_acpi(&files, rsdp.address)?;
     let padding = files.get(TABLES.as_bytes()).map(|tables| {
-        let [used, end] = [tables.used, tables.bytes.len()]
-            .map(|end| (tables.address + end as u64).next_multiple_of(PAGE_SIZE));
-        used..end
+        let kept = PageCount::covering(tables.used);
+        let all = PageCount::covering(tables.bytes.len());
+        let start = PhysAddr(tables.address + kept.0 * PAGE_SIZE);
+        (start, PageCount(all.0 - kept.0))
     });
     drop(files);
-    if let Some(padding) = padding.filter(|padding| !padding.is_empty()) {
-        let pages = PageCount((padding.end - padding.start) / PAGE_SIZE);
-        memory.free(PhysAddr(padding.start), pages)?;
+    if let Some((start, pages)) = padding.filter(|(_, pages)| pages.0 > 0) {
+        memory.free(start, pages)?;
     }
     Ok(Some(acpi))
 }

@@ -140,12 +140,6 @@ pub enum Problem<'a> {
     Overflow(u64),
 }
 
-/// A name from the host, with nothing in it that a console would take for a
-/// command.
-fn printed(name: &[u8]) -> impl fmt::Display {
-    Printed(name)
-}
-
 impl fmt::Display for Error<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "table loader, command {}: ", self.index)?;
@@ -156,22 +150,22 @@ impl fmt::Display for Error<'_> {
                 write!(
                     f,
                     "expected {} to be allocated by an earlier command",
-                    printed(file)
+                    Printed(file)
                 )
             }
             Problem::Again(file) => write!(
                 f,
                 "expected each of at most {MAX_FILES} files to be allocated once, found {}",
-                printed(file)
+                Printed(file)
             ),
             Problem::Host(file, HostError::NoFile) => {
-                write!(f, "expected the host to have a file {}", printed(file))
+                write!(f, "expected the host to have a file {}", Printed(file))
             }
             Problem::Host(file, HostError::NoMemory) => {
-                write!(f, "no memory for {}: give the guest more", printed(file))
+                write!(f, "no memory for {}: give the guest more", Printed(file))
             }
             Problem::Host(file, HostError::Transfer) => {
-                write!(f, "the host failed to transfer {}", printed(file))
+                write!(f, "the host failed to transfer {}", Printed(file))
             }
             Problem::Alignment(found) => {
                 write!(f, "expected a power of two as alignment, found {found}")
@@ -187,7 +181,7 @@ impl fmt::Display for Error<'_> {
             } => write!(
                 f,
                 "{length} bytes at offset {offset:#x} are not inside {} of {size:#x} bytes",
-                printed(file)
+                Printed(file)
             ),
             Problem::Overflow(value) => {
                 write!(f, "the pointer {value:#x} does not fit its field")

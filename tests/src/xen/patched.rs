@@ -59,11 +59,11 @@ fn has_room(segment: &ProgramHeader, all: &[ProgramHeader], elf: &[u8]) -> bool 
     let mut loads = all.iter().filter(|header| header.p_type == PT_LOAD);
     let taken = loads.any(|header| (end..end + PATCH).contains(&header.p_paddr));
     let offset = segment.p_offset + segment.p_filesz;
-    let gap = usize::try_from(offset).map(|offset| elf.get(offset..offset + PATCH as usize));
+    let behind = usize::try_from(offset).ok().and_then(|at| elf.get(at..));
     segment.p_type == PT_LOAD
         && segment.p_memsz == segment.p_filesz
         && !taken
-        && gap.is_ok_and(|gap| gap.is_some_and(|gap| gap.iter().all(|byte| *byte == 0)))
+        && behind.is_some_and(|behind| behind.starts_with(&[0; PATCH as usize]))
 }
 
 /// Length of what is at the reset vector.
